@@ -1,0 +1,296 @@
+"""What are the nouns?
+
+The values that flow from observing to publishing: Snapshot -> Demand -> Plan -> Actions -> Outcomes, sealed
+into one Tick. Everything here is immutable and knows nothing of clocks, files or libvirt. Memory is bytes,
+time is seconds; `monotonic_s` counts from an arbitrary start and never jumps, `wall_s` is the epoch's.
+Whatever a guest reported is named `untrusted_…`: `policy.demand` alone may look at it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+# --- what was seen ---------------------------------------------------------------------------------------
+
+
+class State(enum.StrEnum):
+    """What libvirt says of a guest's life."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTTING_OFF = "shutting-off"
+    OFF = "off"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"
+
+
+class Obstacle(enum.StrEnum):
+    """Why a guest's balloon must be left alone, whatever its statistics say."""
+
+    UNMANAGED = "unmanaged"  # the operator said `manage: false`
+    NOT_RUNNING = "not-running"  # paused, suspended, shutting off, crashed
+    NO_BALLOON = "no-balloon"  # no virtio balloon device
+    IN_JOB = "in-job"  # migration, save, dump, snapshot
+    LOCKED = "locked-memory"  # <locked/>: the guest would lose memory and the host gain none
+    HUGEPAGES = "hugepages"  # likewise
+    PASSTHROUGH = "passthrough"  # VFIO pins all memory
+    CONFIDENTIAL = "confidential"  # <launchSecurity>: SEV, SEV-SNP, TDX
+    UNREADABLE = "unreadable"  # its monitor does not answer, or another holds it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What the guest's balloon driver last told QEMU. Nothing here was checked; None: not reported."""
+
+    last_update_s: int  # epoch seconds by the host's clock; 0: the driver never answered
+    untrusted_available: int | None = None
+    untrusted_unused: int | None = None
+    untrusted_usable: int | None = None
+    untrusted_caches: int | None = None
+    untrusted_swap_in: int | None = None  # bytes since boot
+    untrusted_swap_out: int | None = None
+    untrusted_major_faults: int | None = None  # a count since boot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """One guest in one snapshot."""
+
+    uuid: str
+    name: str
+    title: str = ""
+    state: State = State.RUNNING
+    maximum: int  # the most that its balloon can give it
+    actual: int  # the balloon's size now, as libvirt knows it
+    rss: int | None = None  # resident memory of its QEMU process; None: unknown
+    overhead: int = 0  # what QEMU itself needs beside the guest's memory, as far as the edge can tell
+    obstacle: Obstacle | None = None
+    statistics: Statistics | None = None
+    statistics_period_s: int = 0  # 0: the guest is not asked
+    incarnation: int = 0  # changes when it boots, resets, resumes or arrives: what was learned is then void
+    block_read: int | None = None  # bytes read from its disks since boot
+    swapped: int | None = None  # bytes of it in the host's swap
+    deflates_on_oom: bool = False
+    reports_free_pages: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
+
+    some_avg10: float
+    full_avg10: float
+    some_total_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ksm:
+    """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes."""
+
+    run: int
+    saved: int
+    profit: int | None  # general_profit; None: the kernel does not say (before 6.4)
+    full_scans: int
+    pages_to_scan: int
+    advisor: str | None  # None: no advisor in this kernel (before 6.8)
+
+
+class PoolSource(enum.StrEnum):
+    """Where the pool's size comes from: the smallest of these that applies."""
+
+    HOST = "host"
+    CGROUP = "cgroup"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The memory that guests compete for (the pool's, where the guests' cgroup or the operator limits it)."""
+
+    total: int
+    available: int  # to be had without swapping
+    source: PoolSource = PoolSource.HOST
+    swap_total: int = 0
+    swap_free: int = 0
+    swap_out: int = 0  # bytes since boot
+    swap_in: int = 0
+    pressure: Pressure | None = None  # None: no PSI in this kernel
+    ksm: Ksm | None = None
+    oom_kills: int = 0  # since boot
+
+
+class FaultKind(enum.StrEnum):
+    LIBVIRT_DOWN = "libvirt-down"  # no connection; retried with backoff
+    LIBVIRT_SLOW = "libvirt-slow"  # a call passed its deadline; its process was ended
+    GUEST_UNREADABLE = "guest-unreadable"
+    KERNEL_UNREADABLE = "kernel-unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that could not be read. `subject` is a guest's UUID, a path or a URI."""
+
+    kind: FaultKind
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The world at one instant. `guests` is None when the list itself could not be had: nobody vanished."""
+
+    monotonic_s: float
+    wall_s: float
+    host: Host | None
+    guests: tuple[Guest, ...] | None  # in UUID order
+    faults: tuple[Fault, ...] = ()
+
+
+# --- what was concluded ----------------------------------------------------------------------------------
+
+
+class Trust(enum.StrEnum):
+    """How far a guest's numbers may be relied on."""
+
+    FRESH = "fresh"  # may shrink and grow
+    AGING = "aging"  # may grow, may not shrink
+    STALE = "stale"  # may grow by its resident size only
+    SILENT = "silent"  # held at actual, counted as its maximum
+    NEW = "new"  # booted a moment ago; held until it has settled
+    ABSENT = "absent"  # its driver never reported usable numbers
+    LYING = "lying"  # its last sample was impossible
+
+
+class Rung(enum.IntEnum):
+    """How bad it is on the host; see `policy.ladder`."""
+
+    GREEN = 0
+    YELLOW = 1
+    ORANGE = 2
+    RED = 3
+
+
+class Reason(enum.StrEnum):
+    """Why a guest's target is what it is: the label on metrics; `policy.explain` puts it in words."""
+
+    FITS = "everything-fits"  # the maxima fit: no balloon at all
+    NEED = "growth-for-need"
+    DISTRESS = "growth-for-distress"
+    SURPLUS = "growth-from-surplus"
+    DONATE = "shrink-for-others"
+    REFILL = "shrink-for-pool"
+    SHORTAGE = "shrink-for-host"
+    GUARANTEE = "growth-to-guarantee"
+    CEILING = "shrink-to-ceiling"  # above the operator's maximum
+    STEADY = "steady"
+    SMALL = "change-too-small"
+    NO_ROOM = "growth-waits-for-room"
+    UNTRUSTED = "statistics-not-trusted"
+    OBSTACLE = "left-alone"
+    STUCK = "balloon-stuck"
+    FROZEN = "host-unknown"  # host numbers or libvirt lost: nothing moves
+    SETTLING = "settling"  # a new guest, or one that has just been given memory
+    FAREWELL = "farewell"  # the daemon stops and leaves the guest safe
+
+
+# --- what was done ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTarget:
+    """Ask the guest's balloon for a new size."""
+
+    uuid: str
+    name: str
+    actual: int  # when it was decided
+    target: int
+    reason: Reason
+    words: str
+
+
+class Result(enum.StrEnum):
+    DONE = "done"  # accepted; whether the balloon moves is seen later
+    OBSERVED = "observed"  # mode `observe`: not even asked
+    REFUSED = "refused"  # libvirt said no
+    BUSY = "busy"  # a job holds the guest
+    TIMED_OUT = "timed-out"
+    GONE = "gone"  # the guest vanished meanwhile
+    UNREACHABLE = "unreachable"  # no connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    action: SetTarget
+    result: Result
+    detail: str = ""
+    took_s: float = 0.0
+
+
+# --- one turn of the loop, sealed ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What one guest needs, and how far that is known; also the estimator's memory for the next tick."""
+
+    trust: Trust
+    working_set: int  # E: anonymous memory, kernel and the cache that it was seen to need
+    want: int  # E and its margin, at most the ceiling
+    floor: int  # what it must not be shrunk below while the host can help it
+    guarantee: int  # the operator's promise
+    ceiling: int  # the most that it may be given: its maximum or the operator's
+    margin: int
+    in_distress: bool
+    memory: Any = field(repr=False)  # policy.demand.Memory: what the estimator carries to the next tick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was concluded of one guest in one tick, and why."""
+
+    uuid: str
+    name: str
+    actual: int
+    demand: Demand | None  # None: left alone, nothing estimated
+    entitlement: int  # what allocation grants
+    target: int  # what is asked for now or was before; actual where nothing was ever asked
+    reason: Reason
+    obstacle: Obstacle | None
+    words: str
+    memory: Any = field(repr=False)  # policy.pace.Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Where the pool's memory is, in bytes. `headroom` is what may be granted now."""
+
+    total: int
+    available: int
+    own: int  # used by the host itself: neither available nor any guest's
+    reserve: int
+    pool: int  # kept free for growth
+    committed: int  # sum over guests of max(actual, target) and overhead
+    headroom: int
+    guaranteed: int  # sum of guarantees
+    covered: bool  # own + reserve + committed <= total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    rung: Rung
+    ledger: Ledger | None  # None: the host could not be read
+    verdicts: tuple[Verdict, ...]  # in UUID order
+    actions: tuple[SetTarget, ...]  # in the order in which they are to be carried out
+    memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """One turn of the loop, sealed: all that `decide` will remember of it."""
+
+    number: int
+    snapshot: Snapshot
+    decision: Decision
+    outcomes: tuple[Outcome, ...] = ()

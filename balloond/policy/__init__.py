@@ -1,0 +1,1 @@
+"""The decision core: arithmetic on values, with one door, `decide`."""
