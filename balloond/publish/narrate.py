@@ -1,0 +1,179 @@
+"""What does the log say of a tick?
+
+One line an action with its reason, one warning when a condition begins and one when it ends, and one line a
+tick at debug. A condition that lasts is not repeated, and a guest that refuses again and again is told of
+once: at 3 a.m. the log is to be read, not searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from balloond.log import Level, Log
+from balloond.model import FaultKind, Outcome, Reason, Result, Rung, SetTarget, Tick, Trust, Verdict
+from balloond.publish.status import solvency
+from balloond.units import format_size
+
+OBSERVED_STEP: Final = 0.1
+"""In mode observe the same action is decided at each tick; it is told again when its target moved so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something that lasts; told of when it begins and when it ends."""
+
+    begins: str
+    ends: str
+    fields: tuple[tuple[str, str], ...] = ()
+    of_guest: bool = False
+
+
+_Key = tuple[str, str]  # which condition, of whom
+_MUTE: Final = (Trust.SILENT, Trust.ABSENT, Trust.LYING)
+
+
+class Narrator:
+    """A publisher of ticks into the log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._standing: dict[_Key, Condition] = {}
+        self._names: dict[str, str] | None = None
+        self._told: dict[str, tuple[Result, str, SetTarget]] = {}  # the last outcome told of each guest
+
+    def publish(self, tick: Tick) -> None:
+        self._arrivals(tick)
+        for outcome in tick.outcomes:
+            self._outcome(outcome)
+        self._conditions(tick)
+        self._log.debug(
+            "tick",
+            number=tick.number,
+            rung=tick.decision.rung.name.lower(),
+            guests="unknown" if tick.snapshot.guests is None else len(tick.snapshot.guests),
+            headroom=tick.decision.ledger and format_size(tick.decision.ledger.headroom),
+            actions=len(tick.outcomes),
+            faults=len(tick.snapshot.faults),
+        )
+
+    def _arrivals(self, tick: Tick) -> None:
+        if tick.snapshot.guests is None:
+            return
+        names = {guest.uuid: guest.name for guest in tick.snapshot.guests}
+        if self._names is None:
+            self._log.info("guests found", count=len(names))
+        else:
+            for uuid in names.keys() - self._names.keys():
+                self._log.info("guest arrived", guest=names[uuid], uuid=uuid)
+            for uuid in self._names.keys() - names.keys():
+                self._log.info("guest gone", guest=self._names[uuid], uuid=uuid)
+                self._told.pop(uuid, None)
+        self._names = names
+
+    def _outcome(self, outcome: Outcome) -> None:
+        action = outcome.action
+        before = self._told.get(action.uuid)
+        self._told[action.uuid] = (outcome.result, outcome.detail, action)
+        level = Level.INFO
+        match outcome.result:
+            case Result.DONE:
+                pass
+            case Result.OBSERVED:
+                if before and not _news(before[2], action):
+                    self._told[action.uuid] = before
+                    level = Level.DEBUG
+            case _:
+                repeated = before is not None and before[:2] == (outcome.result, outcome.detail)
+                level = Level.DEBUG if repeated else Level.WARNING
+        self._log.write(
+            level,
+            "guest grows" if action.target > action.actual else "guest shrinks",
+            guest=action.name,
+            uuid=action.uuid,
+            actual=format_size(action.actual),
+            target=format_size(action.target),
+            reason=action.reason.value,
+            result=outcome.result.value,
+            words=action.words,
+            detail=outcome.detail or None,
+        )
+
+    def _conditions(self, tick: Tick) -> None:
+        now = _conditions_of(tick)
+        if tick.snapshot.guests is None:  # nobody vanished: what held for guests is taken to hold still
+            now |= {key: condition for key, condition in self._standing.items() if condition.of_guest}
+        for key in sorted(now.keys() - self._standing.keys()):
+            self._log.warning(now[key].begins, **dict(now[key].fields))
+        for key in sorted(self._standing.keys() - now.keys()):
+            self._log.warning(self._standing[key].ends, **dict(self._standing[key].fields))
+        self._standing = now
+
+
+def _conditions_of(tick: Tick) -> dict[_Key, Condition]:
+    found = {
+        (fault.kind.value, fault.subject): Condition(
+            begins=_FAULTS[fault.kind],
+            ends=f"over: {_FAULTS[fault.kind]}",
+            fields=(("subject", fault.subject), ("detail", fault.detail)),
+        )
+        for fault in tick.snapshot.faults
+    }
+    for begins, ends in _conditions_of_host(tick):
+        found[begins, ""] = Condition(begins=begins, ends=ends)
+    for verdict in tick.decision.verdicts:
+        for begins, ends in _conditions_of_guest(verdict):
+            fields = (("guest", verdict.name), ("uuid", verdict.uuid))
+            found[begins, verdict.uuid] = Condition(begins=begins, ends=ends, fields=fields, of_guest=True)
+    return found
+
+
+_FAULTS: Final = {
+    FaultKind.LIBVIRT_DOWN: "libvirt does not answer; targets are frozen and the connection is retried",
+    FaultKind.LIBVIRT_SLOW: "a call to libvirt passed its deadline",
+    FaultKind.GUEST_UNREADABLE: "a guest can't be read; it is left alone",
+    FaultKind.KERNEL_UNREADABLE: "the kernel's figures can't be read",
+}
+
+
+def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
+    rung, ledger, spare = tick.decision.rung, tick.decision.ledger, solvency(tick)
+    if rung > Rung.GREEN:
+        colour = rung.name.lower()
+        yield f"the host's memory is {colour}", f"over: the host's memory was {colour}"
+    if ledger is not None and not ledger.covered:
+        yield (
+            "more is committed to guests than the host can back",
+            "over: what is committed to guests is backed again",
+        )
+    if ledger is not None and ledger.guaranteed + ledger.own + ledger.reserve > ledger.total:
+        yield (
+            "the host can't honour all guarantees; lower them or move guests away",
+            "over: the host can honour all guarantees again",
+        )
+    if spare is not None and spare < 0:
+        yield (
+            "swap would be missing if all guests took their maximum; balloonctl status says how much",
+            "over: memory and swap are enough for all guests' maxima",
+        )
+
+
+def _conditions_of_guest(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    if verdict.demand is not None and verdict.obstacle is None:
+        trust = verdict.demand.trust
+        if trust in _MUTE:
+            yield (
+                f"the guest's statistics are {trust.value}; it is not shrunk",
+                f"over: the guest's statistics are no longer {trust.value}",
+            )
+        if verdict.demand.in_distress:
+            yield "the guest is in distress for memory", "over: the guest is in distress no more"
+    if verdict.reason is Reason.STUCK:
+        yield "the guest's balloon does not move; it is left alone for now", "over: the guest's balloon moves"
+
+
+def _news(before: SetTarget, now: SetTarget) -> bool:
+    moved = abs(now.target - before.target) > OBSERVED_STEP * max(1, before.target)
+    turned = (now.target > now.actual) != (before.target > before.actual)
+    return moved or turned or now.reason is not before.reason

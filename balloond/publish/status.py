@@ -1,0 +1,256 @@
+"""How do things stand, for a person or a program that asks?
+
+`status` turns the last sealed tick into values that JSON can carry; nothing is computed until somebody asks.
+The one thing that a tick does not hold is what was last done to a guest and when: `History` remembers that,
+for the guests that are still there. docs/operating.md explains every field; balloonctl puts them into words.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypedDict
+
+from balloond.model import FaultKind, Guest, Host, Ledger, Outcome, Tick, Verdict
+
+SCHEMA: Final = 1
+"""Raised when a field changes its meaning or goes; a new field does not raise it."""
+
+
+class PressureStatus(TypedDict):
+    some_avg10: float
+    full_avg10: float
+
+
+class KsmStatus(TypedDict):
+    run: int
+    saved: int
+    profit: int | None
+
+
+class HostStatus(TypedDict):
+    total: int
+    available: int
+    source: str
+    swap_total: int
+    swap_free: int
+    oom_kills: int
+    pressure: PressureStatus | None
+    ksm: KsmStatus | None
+
+
+class LedgerStatus(TypedDict):
+    own: int
+    reserve: int
+    pool: int
+    committed: int
+    headroom: int
+    guaranteed: int
+    covered: bool
+
+
+class FaultStatus(TypedDict):
+    kind: str
+    subject: str
+    detail: str
+
+
+class LastStatus(TypedDict):
+    """What was last done to a guest, or tried."""
+
+    ago_s: float
+    from_bytes: int
+    to_bytes: int
+    reason: str
+    words: str
+    result: str
+    detail: str
+
+
+class GuestStatus(TypedDict):
+    """Sizes in bytes; None: not known, or not applicable."""
+
+    uuid: str
+    name: str
+    title: str
+    state: str
+    obstacle: str | None
+    maximum: int
+    actual: int
+    rss: int | None
+    swapped: int | None
+    statistics_age_s: float | None
+    statistics_period_s: int
+    usable: int | None
+    deflates_on_oom: bool
+    reports_free_pages: bool
+    trust: str | None
+    working_set: int | None
+    want: int | None
+    floor: int | None
+    guarantee: int | None
+    ceiling: int | None
+    in_distress: bool | None
+    entitlement: int | None
+    target: int | None
+    reason: str | None
+    words: str | None
+    last: LastStatus | None
+
+
+class Status(TypedDict):
+    schema: int
+    version: str
+    mode: str
+    tick: int
+    wall_s: float
+    libvirt: bool
+    rung: str
+    host: HostStatus | None
+    ledger: LedgerStatus | None
+    solvency: int | None
+    faults: list[FaultStatus]
+    guests: list[GuestStatus] | None
+
+
+class History:
+    """A publisher that remembers the last thing done to each guest, or tried."""
+
+    def __init__(self) -> None:
+        self._tick: Tick | None = None
+        self._last: dict[str, tuple[float, Outcome]] = {}
+
+    def publish(self, tick: Tick) -> None:
+        """Every value is replaced, never changed, so that other threads may read at any time."""
+        last = self._last | {
+            outcome.action.uuid: (tick.snapshot.monotonic_s, outcome) for outcome in tick.outcomes
+        }
+        if tick.snapshot.guests is not None:
+            here = {guest.uuid for guest in tick.snapshot.guests}
+            last = {uuid: done for uuid, done in last.items() if uuid in here}
+        self._last, self._tick = last, tick
+
+    @property
+    def tick(self) -> Tick | None:
+        """The last sealed tick; None: there was none yet."""
+        return self._tick
+
+    def last(self, uuid: str) -> tuple[float, Outcome] | None:
+        """When (monotonic seconds) and what was last done to this guest."""
+        return self._last.get(uuid)
+
+
+def status(tick: Tick, history: History, *, mode: str, version: str) -> Status:
+    """How things stood when `tick` was sealed."""
+    snapshot, decision = tick.snapshot, tick.decision
+    verdicts = {verdict.uuid: verdict for verdict in decision.verdicts}
+    return Status(
+        schema=SCHEMA,
+        version=version,
+        mode=mode,
+        tick=tick.number,
+        wall_s=snapshot.wall_s,
+        libvirt=libvirt_answers(tick),
+        rung=decision.rung.name.lower(),
+        host=_host(snapshot.host) if snapshot.host else None,
+        ledger=_ledger(decision.ledger) if decision.ledger else None,
+        solvency=solvency(tick),
+        faults=[
+            FaultStatus(kind=fault.kind.value, subject=fault.subject, detail=fault.detail)
+            for fault in snapshot.faults
+        ],
+        guests=None
+        if snapshot.guests is None
+        else [_guest(guest, verdicts.get(guest.uuid), tick, history) for guest in snapshot.guests],
+    )
+
+
+def libvirt_answers(tick: Tick) -> bool:
+    """Whether libvirt gave the list of guests, at this tick."""
+    down = any(fault.kind is FaultKind.LIBVIRT_DOWN for fault in tick.snapshot.faults)
+    return tick.snapshot.guests is not None and not down
+
+
+def solvency(tick: Tick) -> int | None:
+    """Bytes of memory and free swap that would be left if every guest took its maximum at once; negative: so
+    much swap is missing, and the kernel may have to kill. A balloon is advice: a reboot takes all back
+    without asking, so only this sum can be promised. None: host or guests are unknown."""
+    ledger, host, guests = tick.decision.ledger, tick.snapshot.host, tick.snapshot.guests
+    if ledger is None or host is None or guests is None:
+        return None
+    most = sum(max(guest.maximum, guest.actual) + guest.overhead for guest in guests)
+    return ledger.total + host.swap_free - ledger.own - ledger.reserve - most
+
+
+def _host(host: Host) -> HostStatus:
+    return HostStatus(
+        total=host.total,
+        available=host.available,
+        source=host.source.value,
+        swap_total=host.swap_total,
+        swap_free=host.swap_free,
+        oom_kills=host.oom_kills,
+        pressure=PressureStatus(some_avg10=host.pressure.some_avg10, full_avg10=host.pressure.full_avg10)
+        if host.pressure
+        else None,
+        ksm=KsmStatus(run=host.ksm.run, saved=host.ksm.saved, profit=host.ksm.profit) if host.ksm else None,
+    )
+
+
+def _ledger(ledger: Ledger) -> LedgerStatus:
+    return LedgerStatus(
+        own=ledger.own,
+        reserve=ledger.reserve,
+        pool=ledger.pool,
+        committed=ledger.committed,
+        headroom=ledger.headroom,
+        guaranteed=ledger.guaranteed,
+        covered=ledger.covered,
+    )
+
+
+def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) -> GuestStatus:
+    statistics, demand = guest.statistics, verdict.demand if verdict else None
+    heard = statistics is not None and statistics.last_update_s > 0
+    done = history.last(guest.uuid)
+    return GuestStatus(
+        uuid=guest.uuid,
+        name=guest.name,
+        title=guest.title,
+        state=guest.state.value,
+        obstacle=guest.obstacle.value if guest.obstacle else None,
+        maximum=guest.maximum,
+        actual=guest.actual,
+        rss=guest.rss,
+        swapped=guest.swapped,
+        statistics_age_s=max(0.0, tick.snapshot.wall_s - statistics.last_update_s)
+        if statistics and heard
+        else None,
+        statistics_period_s=guest.statistics_period_s,
+        usable=statistics.untrusted_usable if statistics else None,
+        deflates_on_oom=guest.deflates_on_oom,
+        reports_free_pages=guest.reports_free_pages,
+        trust=demand.trust.value if demand else None,
+        working_set=demand.working_set if demand else None,
+        want=demand.want if demand else None,
+        floor=demand.floor if demand else None,
+        guarantee=demand.guarantee if demand else None,
+        ceiling=demand.ceiling if demand else None,
+        in_distress=demand.in_distress if demand else None,
+        entitlement=verdict.entitlement if verdict else None,
+        target=verdict.target if verdict else None,
+        reason=verdict.reason.value if verdict else None,
+        words=verdict.words if verdict else None,
+        last=_last(*done, now_s=tick.snapshot.monotonic_s) if done else None,
+    )
+
+
+def _last(when_s: float, outcome: Outcome, *, now_s: float) -> LastStatus:
+    action = outcome.action
+    return LastStatus(
+        ago_s=max(0.0, now_s - when_s),
+        from_bytes=action.actual,
+        to_bytes=action.target,
+        reason=action.reason.value,
+        words=action.words,
+        result=outcome.result.value,
+        detail=outcome.detail,
+    )
