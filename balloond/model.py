@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
+
+from balloond.units import format_size
 
 # --- what was seen ---------------------------------------------------------------------------------------
 
@@ -74,6 +76,7 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
+    in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +129,7 @@ class FaultKind(enum.StrEnum):
     LIBVIRT_SLOW = "libvirt-slow"  # a call passed its deadline; its process was ended
     GUEST_UNREADABLE = "guest-unreadable"
     KERNEL_UNREADABLE = "kernel-unreadable"
+    POOL_DIVIDED = "pool-divided"  # managed guests stand under different memory limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +189,6 @@ class Reason(enum.StrEnum):
     GUARANTEE = "growth-to-guarantee"
     CEILING = "shrink-to-ceiling"  # above the operator's maximum
     STEADY = "steady"
-    SMALL = "change-too-small"
     NO_ROOM = "growth-waits-for-room"
     UNTRUSTED = "statistics-not-trusted"
     OBSTACLE = "left-alone"
@@ -258,8 +261,59 @@ class Verdict:
     target: int  # what is asked for now or was before; actual where nothing was ever asked
     reason: Reason
     obstacle: Obstacle | None
-    words: str
-    memory: Any = field(repr=False)  # policy.pace.Memory
+    memory: Any = field(repr=False)  # policy.decide.GuestMemory
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence, for people."""
+        return _say(self)
+
+
+def _say(verdict: Verdict) -> str:
+    has, target = format_size(verdict.actual), format_size(verdict.target)
+    demand = verdict.demand
+    want = format_size(demand.want) if demand else "unknown"
+    works = f"works with {format_size(demand.working_set)}" if demand else "nothing known of its work"
+    match verdict.reason:
+        case Reason.FITS:
+            return f"all guests fit at their maximum, so it gets {target}"
+        case Reason.NEED:
+            return f"{works} and wants {want}, has {has}: grown to {target}"
+        case Reason.DISTRESS:
+            return f"suffers for memory with {has}: grown to {target} at once"
+        case Reason.SURPLUS:
+            return (
+                f"memory is free and its share of it is {format_size(verdict.entitlement)}: grown to {target}"
+            )
+        case Reason.DONATE:
+            return f"{works} of {has}; others need memory now: shrunk to {target}"
+        case Reason.REFILL:
+            return f"{works} of {has}; the pool for growth is low: shrunk to {target}"
+        case Reason.SHORTAGE:
+            return f"{works} of {has}; the host is short of memory: shrunk to {target}"
+        case Reason.GUARANTEE:
+            return f"has {has}, less than it is guaranteed: grown to {target}"
+        case Reason.CEILING:
+            return f"has {has}, more than the operator allows it: shrunk to {target}"
+        case Reason.STEADY:
+            return f"{works}, wants {want}, has {has}: nothing to do"
+        case Reason.NO_ROOM:
+            return f"wants {want}, has {has}: waits until memory is free"
+        case Reason.UNTRUSTED:
+            trust = demand.trust.value if demand else "absent"
+            return f"its statistics are {trust}: held at {has}"
+        case Reason.OBSTACLE:
+            return f"left alone: {verdict.obstacle.value if verdict.obstacle else 'no statistics'}"
+        case Reason.STUCK:
+            return f"its balloon did not follow: left alone at {has} for a while"
+        case Reason.FROZEN:
+            return f"the host or libvirt cannot be read: frozen at {target}"
+        case Reason.SETTLING:
+            return f"new here: held at {has} until its numbers settle"
+        case Reason.FAREWELL:
+            return f"the daemon stops: left with {target}"
+        case _:
+            assert_never(verdict.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,231 @@
+"""The only door into the core.
+
+    decide(config, previous_tick, snapshot) -> decision
+
+Pure and deterministic; the previous tick is its only memory. It must never act on a world that it can't see: with
+the host's numbers or the list of guests lost, every target stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from balloond.config.settings import Config, GuestPolicy
+from balloond.model import (
+    Decision,
+    Demand,
+    Guest,
+    Ledger,
+    Obstacle,
+    Outcome,
+    Reason,
+    Rung,
+    SetTarget,
+    Snapshot,
+    State,
+    Tick,
+    Trust,
+    Verdict,
+)
+from balloond.policy import demand as demands
+from balloond.policy.allocate import Claim, divide
+from balloond.policy.ladder import Standing, climb
+from balloond.policy.ledger import Own, Stake, account, own_use
+from balloond.policy.movement import Movement, ask, watch
+from balloond.policy.pace import Move, Position, moves
+from balloond.units import MIB
+
+POOL_KEPT: Final = 0.2
+"""The part of the pool that wants may not eat into: growth starts from it while donors still give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMemory:
+    """What is remembered of the host from tick to tick."""
+
+    config: Config  # the one in force, to see that it changed
+    own: Own
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestMemory:
+    """What is remembered of a guest from tick to tick."""
+
+    policy: GuestPolicy
+    movement: Movement
+
+
+def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decision:
+    """What is to be done now. Raises nothing for any snapshot that the edges can make."""
+    if snapshot.host is None or snapshot.guests is None:
+        return _frozen(previous)
+    host, now_s = snapshot.host, snapshot.monotonic_s
+    known = _Known(config, previous)
+    reserve, pool = config.host.reserve.of(host.total), config.host.pool.of(host.total)
+    views = [_view(config, guest, known, snapshot) for guest in snapshot.guests]
+    own = own_use(known.host.own if known.host else None, host, snapshot.guests, now_s)
+    ledger = account(
+        host,
+        [v.stake for v in views],
+        own,
+        reserve=reserve,
+        pool=pool,
+        guaranteed=sum(v.demand.guarantee for v in views),
+    )
+    standing = climb(known.host.standing if known.host else None, host, reserve, pool, now_s)
+    entitlements, kept, fits = _entitle(views, ledger)
+    positions = [
+        Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
+        for v, e in zip(views, entitlements, strict=True)
+    ]
+    made = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
+    verdicts, actions = _conclude(views, positions, made, now_s)
+    return Decision(
+        rung=standing.rung,
+        ledger=ledger,
+        verdicts=verdicts,
+        actions=actions,
+        memory=HostMemory(config=config, own=own, standing=standing),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """One guest as this tick sees it."""
+
+    guest: Guest
+    policy: GuestPolicy
+    obstacle: Obstacle | None
+    demand: Demand
+    movement: Movement
+
+    @property
+    def stake(self) -> Stake:
+        heard = self.demand.trust not in (Trust.ABSENT, Trust.SILENT)
+        return Stake(guest=self.guest, target=self.movement.target, heard=heard or self.obstacle is not None)
+
+    @property
+    def movable(self) -> bool:
+        return self.obstacle is None and self.demand.trust not in (Trust.ABSENT, Trust.SILENT)
+
+
+class _Known:
+    """What the previous tick tells, made quick to look up."""
+
+    def __init__(self, config: Config, previous: Tick | None) -> None:
+        self.first = previous is None or previous.decision.memory is None
+        self.host: HostMemory | None = previous.decision.memory if previous else None
+        self.same_config = self.host is not None and self.host.config is config
+        self.verdicts = {v.uuid: v for v in previous.decision.verdicts} if previous else {}
+        self.outcomes: dict[str, Outcome] = {o.action.uuid: o for o in previous.outcomes} if previous else {}
+
+
+def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _View:
+    before = known.verdicts.get(guest.uuid)
+    memory: GuestMemory | None = before.memory if before else None
+    if memory is not None and before is not None and known.same_config and before.name == guest.name:
+        policy = memory.policy
+    else:
+        policy = config.policy_for(guest.uuid, guest.name, guest.title)
+    obstacle = _obstacle(policy, guest)
+    movement = watch(
+        memory.movement if memory else Movement(), guest, known.outcomes.get(guest.uuid), snapshot.monotonic_s
+    )
+    if obstacle is None:
+        demand = demands.estimate(
+            policy, guest, before.demand.memory if before and before.demand else None,
+            now_s=snapshot.monotonic_s, wall_s=snapshot.wall_s,
+            interval_s=config.interval_s, first_tick=known.first,
+        )  # fmt: skip
+    else:
+        demand = demands.unestimated(policy, guest)
+        if obstacle is Obstacle.UNREADABLE and before and before.demand:  # it may be back with the next tick
+            demand = replace(demand, memory=before.demand.memory)
+        movement = replace(movement, target=None) if movement.target is not None else movement
+    return _View(guest=guest, policy=policy, obstacle=obstacle, demand=demand, movement=movement)
+
+
+def _obstacle(policy: GuestPolicy, guest: Guest) -> Obstacle | None:
+    if guest.obstacle is not None:
+        return guest.obstacle
+    if not policy.manage:
+        return Obstacle.UNMANAGED
+    return None if guest.state is State.RUNNING else Obstacle.NOT_RUNNING
+
+
+def _entitle(views: Sequence[_View], ledger: Ledger) -> tuple[tuple[int, ...], int, bool]:
+    """Each guest's entitlement, the pool that the division leaves, and whether all maxima fit.
+
+    While everybody has what it wants, the whole pool is kept back; wants eat into it, but for a last part that
+    lets the next growth start before a donor has given."""
+    free = [v for v in views if v.movable]
+    budget = ledger.total - ledger.own - ledger.reserve - sum(
+        v.stake.committed if not v.movable else v.guest.overhead for v in views
+    )  # fmt: skip
+    wants = sum(v.demand.want for v in free)
+    fits = sum(v.demand.ceiling for v in free) <= budget
+    kept = 0 if fits else max(int(POOL_KEPT * ledger.pool), min(ledger.pool, budget - wants))
+    claims = [
+        Claim(
+            guarantee=v.demand.guarantee, floor=v.demand.floor, want=v.demand.want, ceiling=v.demand.ceiling,
+            shares=v.policy.shares, busy=min(1.0, v.demand.working_set / max(1, v.guest.actual)),
+        )
+        for v in free
+    ]  # fmt: skip
+    granted = iter(divide(max(0, budget - kept), claims))
+    return tuple(next(granted) if v.movable else v.guest.actual for v in views), kept, fits
+
+
+def _conclude(
+    views: Sequence[_View], positions: Sequence[Position], made: Sequence[Move], now_s: float
+) -> tuple[tuple[Verdict, ...], tuple[SetTarget, ...]]:
+    """The verdicts, and the actions that follow: shrinks first, so that growth finds the memory free."""
+    verdicts: list[Verdict] = []
+    shrinks: list[SetTarget] = []
+    grows: list[SetTarget] = []
+    for view, position, move in zip(views, positions, made, strict=True):
+        guest, movement = view.guest, view.movement
+        target = None if move.target is None else move.target // MIB * MIB
+        asks = target is not None and target not in (guest.actual, movement.target)
+        if asks and target is not None:
+            movement = ask(movement, guest, target, now_s)
+        verdict = Verdict(
+            uuid=guest.uuid,
+            name=guest.name,
+            actual=guest.actual,
+            demand=view.demand,
+            entitlement=position.entitlement,
+            target=movement.target if movement.target is not None else guest.actual,
+            reason=move.reason,
+            obstacle=view.obstacle,
+            memory=GuestMemory(policy=view.policy, movement=movement),
+        )
+        verdicts.append(verdict)
+        if asks:
+            action = SetTarget(
+                uuid=guest.uuid,
+                name=guest.name,
+                actual=guest.actual,
+                target=verdict.target,
+                reason=move.reason,
+                words=verdict.words,
+            )
+            (shrinks if action.target < action.actual else grows).append(action)
+    return tuple(verdicts), (*shrinks, *grows)
+
+
+def _frozen(previous: Tick | None) -> Decision:
+    """Nothing moves: the host's numbers or the guests' list are lost. What was known is kept."""
+    if previous is None:
+        return Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
+    before = previous.decision
+    return Decision(
+        rung=before.rung,
+        ledger=None,
+        verdicts=tuple(replace(v, reason=Reason.FROZEN) for v in before.verdicts),
+        actions=(),
+        memory=before.memory,
+    )

@@ -1,0 +1,121 @@
+"""What does one guest need?
+
+Joins what was heard (`trust`), what it works with (`working_set`) and what it suffers from (`distress`) into one
+`Demand`. These three and this module alone look at what a guest says of itself.
+
+Demand is `actual - usable`, never `available - usable`: with deflate-on-oom Linux leaves the balloon in its
+total, and Windows shows the balloon as used. `usable` is the guest kernel's MemAvailable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
+from balloond.model import Demand, Guest, Trust
+from balloond.policy.distress import Distress, feel
+from balloond.policy.trust import NEW_S, Hearing, judge, listen
+from balloond.policy.working_set import WorkingSet, follow, margin, squeezed_want
+from balloond.units import MIB
+
+DISTRESS_GROWTH: Final = 1.25
+"""What a guest in distress gets at once, of its actual size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the estimator carries to the next tick."""
+
+    incarnation: int
+    hearing: Hearing
+    known: WorkingSet
+    distress: Distress
+
+
+def estimate(
+    policy: GuestPolicy,
+    guest: Guest,
+    before: Memory | None,
+    *,
+    now_s: float,
+    wall_s: float,
+    interval_s: float,
+    first_tick: bool,
+) -> Demand:
+    """The guest's demand now. `first_tick`: the daemon has just started, so this is no new guest; it is
+    believed as soon as it speaks."""
+    if before is None or before.incarnation != guest.incarnation:
+        before = _stranger(guest, now_s - (NEW_S if first_tick else 0.0))
+    hearing, sample = listen(guest, before.hearing, now_s=now_s, wall_s=wall_s)
+    known = before.known
+    if sample:
+        known = follow(known, sample, guest.actual, first=before.hearing.samples == 0)
+    distress = feel(
+        before.distress, guest, sample,
+        working_set=known.slow, age_s=now_s - hearing.born_s, now_s=now_s,
+    )  # fmt: skip
+    memory = Memory(incarnation=guest.incarnation, hearing=hearing, known=known, distress=distress)
+    trust = judge(guest, hearing, now_s=now_s, interval_s=interval_s)
+    return _conclude(policy, guest, memory, trust, now_s)
+
+
+def unestimated(policy: GuestPolicy, guest: Guest) -> Demand:
+    """The demand of a guest that is left alone: what it has, and nothing known of it."""
+    guarantee, ceiling = _bounds(policy, guest)
+    return Demand(
+        trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, floor=guest.actual,
+        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, memory=None,
+    )  # fmt: skip
+
+
+def _stranger(guest: Guest, born_s: float) -> Memory:
+    return Memory(
+        incarnation=guest.incarnation,
+        hearing=Hearing(born_s=born_s, settled=False),
+        known=WorkingSet(),
+        distress=Distress(),
+    )
+
+
+def _bounds(policy: GuestPolicy, guest: Guest) -> tuple[int, int]:
+    """Guarantee and ceiling: the operator's, within what the guest can have and can live with."""
+    ceiling = (
+        guest.maximum if policy.maximum is None else min(guest.maximum, policy.maximum.of(guest.maximum))
+    )
+    ceiling = max(ceiling, min(SMALLEST_GUEST, guest.maximum))
+    guarantee = max(policy.minimum.of(guest.maximum), SMALLEST_GUEST)
+    return min(guarantee, ceiling), ceiling
+
+
+def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, now_s: float) -> Demand:
+    guarantee, ceiling = _bounds(policy, guest)
+    known, distress = memory.known, memory.distress
+    working_set = known.slow + distress.cache_need
+    extra = margin(working_set, known.variance, guest.maximum)
+    suffering = not distress.calm(now_s) and guest.actual < ceiling
+    want = max(working_set + extra, squeezed_want(known, guest.actual), guarantee)
+    pressing = 1.05 * known.recent + min(128 * MIB, guest.maximum // 8)
+    match trust:
+        case Trust.FRESH | Trust.AGING | Trust.LYING:
+            if suffering and distress.faulting:
+                want = max(want, DISTRESS_GROWTH * guest.actual)
+        case Trust.STALE:  # all that is known is how much it has touched
+            working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
+            want = pressing = max(want, working_set)
+        case Trust.NEW | Trust.SILENT | Trust.ABSENT:  # held where it is
+            want = pressing = max(want if trust is not Trust.ABSENT else 0, guest.actual)
+        case _:
+            assert_never(trust)
+    want = min(int(want), ceiling)
+    return Demand(
+        trust=trust,
+        working_set=int(working_set),
+        want=want,
+        floor=max(guarantee, min(want, int(pressing))),
+        guarantee=guarantee,
+        ceiling=ceiling,
+        margin=extra,
+        in_distress=suffering,
+        memory=memory,
+    )

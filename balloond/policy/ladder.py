@@ -1,0 +1,85 @@
+"""How bad is it on the host?
+
+Four rungs, from the memory that is available, from pressure, and from how fast things get worse. Climbing is
+immediate; a rung is left only when its threshold was cleared by a quarter for half a minute, so that the host
+does not flap between two of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+from typing import Final
+
+from balloond.model import Host, Rung
+
+SHARES_AVAILABLE: Final = {Rung.ORANGE: 0.5, Rung.RED: 0.2}
+"""Yellow begins below the pool; orange and red below these shares of it (2.5 % and 1 % with a pool of 5 %)."""
+
+PRESSURE_ORANGE: Final = 0.05
+"""PSI `some avg10`: one twentieth of the time somebody waited for memory."""
+
+CLEAR: Final = 1.25
+CLEAR_HELD_S: Final = 30.0
+
+FORECAST_S: Final = 60.0
+"""One rung up when red is nearer than this on the present slope, red itself when nearer than half of it."""
+
+SLOPE_S: Final = 10.0
+"""The slope is averaged over so long: one guest's burst is no trend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The ladder's memory."""
+
+    rung: Rung
+    better_s: float | None = None  # since when a lower rung would do; None: it would not
+    seen_s: float
+    available: int
+    slope: float = 0.0  # bytes a second; negative: getting worse
+
+
+def climb(before: Standing | None, host: Host, reserve: int, pool: int, now_s: float) -> Standing:
+    """The rung now. `reserve` and `pool` in bytes; what is available beyond the reserve is what counts."""
+    free = host.available - reserve
+    slope = _slope(before, host.available, now_s)
+    rung = _rung(host, free, pool, slope, 1.0)
+    if before is None or rung >= before.rung:
+        return Standing(rung=rung, seen_s=now_s, available=host.available, slope=slope)
+    cleared = _rung(host, free, pool, slope, CLEAR) < before.rung
+    better_s = (before.better_s if before.better_s is not None else now_s) if cleared else None
+    stays = better_s is None or now_s - better_s < CLEAR_HELD_S
+    return Standing(
+        rung=before.rung if stays else rung,
+        better_s=better_s if stays else None,
+        seen_s=now_s,
+        available=host.available,
+        slope=slope,
+    )
+
+
+def _rung(host: Host, free: int, pool: int, slope: float, by: float) -> Rung:
+    """The rung that the figures alone would give, each threshold multiplied by `by`."""
+    red = SHARES_AVAILABLE[Rung.RED] * pool * by
+    if free < red:
+        return Rung.RED
+    until_red_s = (free - red) / -slope if slope < 0 else float("inf")
+    pressed = host.pressure is not None and host.pressure.some_avg10 * by > PRESSURE_ORANGE
+    if free < SHARES_AVAILABLE[Rung.ORANGE] * pool * by or pressed:
+        rung = Rung.ORANGE
+    elif free < pool * by:
+        rung = Rung.YELLOW
+    else:
+        return Rung.GREEN  # a pool that is full outlasts any slope for now; yellow will see it
+    if until_red_s < FORECAST_S / 2:
+        return Rung.RED if rung is Rung.ORANGE else Rung.ORANGE
+    return Rung(min(rung + 1, Rung.ORANGE)) if until_red_s < FORECAST_S else rung
+
+
+def _slope(before: Standing | None, available: int, now_s: float) -> float:
+    if before is None or now_s <= before.seen_s:
+        return before.slope if before else 0.0
+    elapsed_s = now_s - before.seen_s
+    keep = exp(-elapsed_s / SLOPE_S)
+    return before.slope * keep + (available - before.available) / elapsed_s * (1 - keep)

@@ -1,0 +1,83 @@
+"""Where is the pool's memory, and how much of it may still be promised?
+
+    committed + own + reserve <= total        the ledger, with committed = sum over guests of what each may touch
+
+A guest may touch the larger of what it has and what it was asked to take; a target below `actual` frees nothing
+until `actual` has fallen. Growth is paid from `headroom`, which is no more than the ledger's room and no more
+than what is available on the host at this instant. Built from what is seen, never from what was remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Final
+
+from balloond.model import Guest, Host, Ledger, Obstacle
+
+OWN_DECAY_S: Final = 1800.0
+"""The host's own use counts at its recent peak, forgotten over half an hour: a backup job comes again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stake:
+    """What one guest may touch of the pool, in bytes."""
+
+    guest: Guest
+    target: int | None  # asked for and not yet reached; None: nothing was asked
+    heard: bool  # False: its balloon may be used, but nothing was heard of it for long
+
+    @property
+    def committed(self) -> int:
+        guest = self.guest
+        if (
+            guest.obstacle is Obstacle.HUGEPAGES
+        ):  # its memory is set aside already, and counts as the host's own
+            return guest.rss or 0
+        memory = max(guest.actual, self.target or 0)
+        if self._may_return():
+            memory = max(memory, guest.maximum)
+        return max(memory + guest.overhead, guest.rss or 0)
+
+    def _may_return(self) -> bool:
+        """Whether nobody can say that it keeps to its balloon: pinned, or not heard of for long."""
+        pinned = (Obstacle.LOCKED, Obstacle.PASSTHROUGH, Obstacle.CONFIDENTIAL)
+        return self.guest.obstacle in pinned or not self.heard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """The memory of the host's own use."""
+
+    peak: float
+    seen_s: float
+
+
+def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: float) -> Own:
+    """What the host itself uses: neither available nor resident in a guest."""
+    resident = sum(g.rss if g.rss is not None else g.actual for g in guests)
+    now = max(0.0, float(host.total - host.available - resident))
+    if before is None:
+        return Own(peak=now, seen_s=now_s)
+    keep = exp(-max(0.0, now_s - before.seen_s) / OWN_DECAY_S)
+    return Own(peak=max(now, now + (before.peak - now) * keep), seen_s=now_s)
+
+
+def account(
+    host: Host, stakes: Sequence[Stake], own: Own, *, reserve: int, pool: int, guaranteed: int
+) -> Ledger:
+    """The ledger now; all in bytes."""
+    committed = sum(stake.committed for stake in stakes)
+    room = host.total - int(own.peak) - reserve - committed
+    return Ledger(
+        total=host.total,
+        available=host.available,
+        own=int(own.peak),
+        reserve=reserve,
+        pool=pool,
+        committed=committed,
+        headroom=min(room, host.available - reserve),
+        guaranteed=guaranteed,
+        covered=room >= 0,
+    )

@@ -1,0 +1,86 @@
+"""Does the balloon follow what it was asked?
+
+A balloon is advisory: it may be slow, stop half way, or not move at all. Progress is watched here; a guest without
+any is first not relied on, then left alone for a while, longer each time. It must never count memory as freed
+because it was asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from balloond.model import Guest, Outcome, Result
+from balloond.units import MIB
+
+ARRIVED: Final = 4 * MIB
+"""So near, a balloon has arrived: guests round to their own page sizes and zones."""
+
+STALLED_S: Final = 5.0
+STUCK_S: Final = 30.0
+"""XAPI's squeezed calls a guest inactive after 5 s and uncooperative after 20."""
+
+ASIDE_S: Final = 60.0
+ASIDE_MOST_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """What was last asked of a guest's balloon, and how far it came. Times are monotonic seconds."""
+
+    target: int | None = None  # asked for and not yet reached
+    nearest: int = 0  # the smallest distance from the target seen so far
+    progressed_s: float = 0.0
+    aside_until_s: float | None = None  # left alone until then; None: never was
+    aside_s: float = ASIDE_S
+    changed_s: float = float("-inf")  # when its target was last changed
+
+    def stalled(self, now_s: float) -> bool:
+        """Whether it can't be counted on to give what it was asked for."""
+        return self.target is not None and now_s - self.progressed_s > STALLED_S
+
+    def aside(self, now_s: float) -> bool:
+        return self.aside_until_s is not None and now_s < self.aside_until_s
+
+    def coming(self, actual: int, now_s: float) -> int:
+        """Bytes that it is on its way to give."""
+        if self.target is None or self.stalled(now_s):
+            return 0
+        return max(0, actual - self.target)
+
+
+def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float) -> Movement:
+    """The movement after this look. `outcome`: what became of the action of the tick before, if there was one."""
+    if before.target is None:
+        return before
+    if outcome is not None and outcome.result is not Result.DONE:  # it was never asked: try again
+        refused = outcome.result in (Result.REFUSED, Result.TIMED_OUT)
+        return _put_aside(before, now_s, ASIDE_S / 6) if refused else replace(before, target=None)
+    distance = abs(guest.actual - before.target)
+    if distance <= ARRIVED:
+        return replace(before, target=None, aside_s=ASIDE_S)
+    if distance < before.nearest - MIB:
+        return replace(before, nearest=distance, progressed_s=now_s)
+    if now_s - before.progressed_s > STUCK_S:
+        return _put_aside(before, now_s, before.aside_s)
+    return before
+
+
+def ask(before: Movement, guest: Guest, target: int, now_s: float) -> Movement:
+    """The movement once the guest is asked for `target`."""
+    return replace(
+        before,
+        target=target,
+        nearest=abs(guest.actual - target),
+        progressed_s=now_s,
+        changed_s=now_s,
+    )
+
+
+def _put_aside(before: Movement, now_s: float, for_s: float) -> Movement:
+    return replace(
+        before,
+        target=None,
+        aside_until_s=now_s + for_s,
+        aside_s=min(ASIDE_MOST_S, 2 * for_s),
+    )

@@ -1,0 +1,217 @@
+"""How fast may we move, and whom?
+
+Allocation says what everybody is entitled to; here it is said what is done about it now. Little is moved: nobody
+is shrunk unless somebody needs the memory or the pool must be refilled, and growth waits for memory that is free.
+Nobody untrusted shrinks, no step is too long, tiny moves are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from balloond.model import Demand, Guest, Ledger, Reason, Rung, Trust
+from balloond.policy.movement import Movement
+from balloond.units import GIB, MIB
+
+POOL_LOW: Final = 0.6
+POOL_HIGH: Final = 1.5
+"""The pool is refilled when it falls below the first share of its size, and given away above the second: between
+the two nothing moves, which is what keeps guests from flipping direction."""
+
+BAND: Final = 0.01
+BAND_LEAST: Final = 8 * MIB
+"""Moves smaller than this share of a guest are dropped."""
+
+MARGIN_USED: Final = 0.25
+"""A guest grows when so much of its margin is used, and not for each page."""
+
+STEP_GENTLE: Final = 0.10
+STEP_FAST: Final = 0.25
+STEP_GENTLE_LEAST: Final = 64 * MIB
+STEP_FAST_LEAST: Final = 1 * GIB
+"""A shrink's longest step a tick, of the guest's actual size or at least so many bytes. Its next statistics must
+be able to speak before the next step: a balloon takes about 0.9 GiB a second from touched memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where one guest stands before this tick's moves."""
+
+    guest: Guest
+    demand: Demand
+    entitlement: int
+    movement: Movement
+    movable: bool
+
+    @property
+    def band(self) -> int:
+        return max(BAND_LEAST, int(BAND * self.demand.ceiling))
+
+    @property
+    def high(self) -> int:
+        """The most that it may have taken once what it was asked for is reached."""
+        return max(self.guest.actual, self.movement.target or 0)
+
+    @property
+    def low(self) -> int:
+        return min(self.guest.actual, self.movement.target or self.guest.actual)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """The target of one guest in this tick (None: nothing new is asked) and why."""
+
+    target: int | None
+    reason: Reason
+
+
+@dataclass(slots=True)
+class _Purse:
+    """Memory that may still be granted in this tick, and wishes it could not meet."""
+
+    left: int
+    unmet: int = 0
+
+
+def moves(
+    positions: Sequence[Position], ledger: Ledger, rung: Rung, *, pool: int, fits: bool, now_s: float
+) -> tuple[Move, ...]:
+    """One move for each position, in the same order. The grants' sum is at most the headroom. `pool`: bytes that
+    are to be kept free for growth now."""
+    made: dict[int, Move] = {}
+    purse = _Purse(left=max(0, ledger.headroom))
+    free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
+    _bring_below_ceilings(positions, free, made)
+    _grow_for_need(positions, free, purse, made)
+    short = min(0, ledger.headroom)
+    coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
+    pool_left = purse.left + short + coming - purse.unmet
+    if fits:
+        _hand_out(positions, free, purse.left, made, Reason.FITS)
+    elif purse.unmet or pool_left < POOL_LOW * pool:
+        _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
+    elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * pool:
+        _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS)
+    return tuple(made.get(i) or _still(p, rung, now_s) for i, p in enumerate(positions))
+
+
+def _bring_below_ceilings(positions: Sequence[Position], free: Sequence[int], made: dict[int, Move]) -> None:
+    for i in free:
+        p = positions[i]
+        over = p.low - p.demand.ceiling
+        if over > p.band and p.demand.trust is Trust.FRESH and p.demand.floor < p.guest.actual:
+            step = _longest_step(p.guest.actual, fast=False)
+            made[i] = Move(target=max(p.demand.ceiling, p.guest.actual - step), reason=Reason.CEILING)
+
+
+def _grow_for_need(
+    positions: Sequence[Position], free: Sequence[int], purse: _Purse, made: dict[int, Move]
+) -> None:
+    """Distress first, then broken guarantees, then whoever lacks most of its size."""
+    needy: list[tuple[bool, bool, float, int, int, Reason]] = []
+    for i in free:
+        p = positions[i]
+        demand = p.demand
+        goal = min(demand.want, demand.ceiling)
+        if not demand.in_distress:
+            goal = min(goal, max(p.entitlement, demand.guarantee))
+        gap = goal - p.high
+        if gap <= 0:
+            continue
+        urgent = demand.in_distress or p.high < demand.guarantee
+        least = BAND_LEAST if urgent else max(p.band, int(MARGIN_USED * demand.margin))
+        if gap < least:
+            continue
+        reason = (
+            Reason.DISTRESS if demand.in_distress
+            else Reason.GUARANTEE if p.high < demand.guarantee
+            else Reason.NEED
+        )  # fmt: skip
+        needy.append(
+            (not demand.in_distress, p.high >= demand.guarantee, -gap / demand.ceiling, i, gap, reason)
+        )
+    for _, _, _, i, gap, reason in sorted(needy):
+        p = positions[i]
+        grant = min(gap, purse.left)
+        purse.unmet += gap - grant
+        if grant < min(gap, BAND_LEAST):
+            made[i] = Move(target=None, reason=Reason.NO_ROOM)
+            continue
+        purse.left -= grant
+        made[i] = Move(target=p.high + grant, reason=reason)
+
+
+def _shrink(
+    positions: Sequence[Position], free: Sequence[int], ledger: Ledger, rung: Rung,
+    wanted: int, unmet: int, made: dict[int, Move], now_s: float,
+) -> None:  # fmt: skip
+    """Takes `wanted` bytes from those with most above their entitlement, each by one step at most."""
+    fast = (
+        unmet > 0
+        or rung >= Rung.ORANGE
+        or (ledger.headroom < POOL_LOW * ledger.pool / 2 and rung > Rung.GREEN)
+    )
+    reason = Reason.DONATE if unmet else Reason.SHORTAGE if rung >= Rung.ORANGE else Reason.REFILL
+    donors = []
+    for i in free:
+        p = positions[i]
+        if i in made or not _may_shrink(p, rung, now_s):
+            continue
+        surplus = p.low - max(p.entitlement, p.demand.floor)
+        if surplus > p.band:
+            donors.append((-surplus, i))
+    for negative, i in sorted(donors):
+        if wanted <= 0:
+            return
+        p = positions[i]
+        step = max(0, p.low - (p.guest.actual - _longest_step(p.guest.actual, fast=fast)))
+        take = min(-negative, step, max(wanted, p.band))
+        if take < p.band:
+            continue
+        wanted -= take
+        made[i] = Move(target=p.low - take, reason=reason)
+
+
+def _may_shrink(p: Position, rung: Rung, now_s: float) -> bool:
+    if p.demand.trust is not Trust.FRESH or p.movement.stalled(now_s):
+        return False
+    return not p.demand.in_distress or rung >= Rung.RED
+
+
+def _longest_step(actual: int, *, fast: bool) -> int:
+    if fast:
+        return max(int(STEP_FAST * actual), STEP_FAST_LEAST)
+    return max(int(STEP_GENTLE * actual), STEP_GENTLE_LEAST)
+
+
+def _hand_out(
+    positions: Sequence[Position], free: Sequence[int], room: int, made: dict[int, Move], reason: Reason
+) -> None:
+    """Gives `room` bytes to those furthest below their entitlement."""
+    gaps = sorted((p.high - p.entitlement, i) for i in free if i not in made for p in (positions[i],))
+    for negative, i in gaps:
+        p = positions[i]
+        grant = min(-negative, room)
+        if grant <= 0:
+            return
+        if grant < min(p.band, -negative) or p.demand.trust in (Trust.SILENT, Trust.ABSENT):
+            continue
+        room -= grant
+        made[i] = Move(target=p.high + grant, reason=reason)
+
+
+def _still(p: Position, rung: Rung, now_s: float) -> Move:
+    """Why nothing new is asked of this guest."""
+    if not p.movable:
+        return Move(target=None, reason=Reason.OBSTACLE)
+    if p.movement.aside(now_s):
+        return Move(target=None, reason=Reason.STUCK)
+    match p.demand.trust:
+        case Trust.FRESH:
+            return Move(target=None, reason=Reason.STEADY)
+        case Trust.NEW:
+            return Move(target=None, reason=Reason.SETTLING)
+        case _:
+            return Move(target=None, reason=Reason.UNTRUSTED)

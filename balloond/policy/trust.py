@@ -1,0 +1,165 @@
+"""May this sample be believed, and how fresh is what we know?
+
+A guest's statistics are its own word, taken when its driver last answered. Here the word is checked against what
+the host knows, and its age is judged. Doubt must never shrink a guest: whatever is not FRESH may not be shrunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from balloond.model import Guest, Statistics, Trust
+
+NEW_S: Final = 30.0
+"""A booting kernel touches much of its memory within this; its first numbers say little."""
+
+NEW_SAMPLES: Final = 3
+
+SILENT_S: Final = 300.0
+"""Past this the guest is counted as its maximum: whatever was known of it is worth nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """What was heard of a guest so far. Times are monotonic seconds."""
+
+    born_s: float
+    settled: bool  # past the gentle start that new guests get
+    stamp_s: int = 0  # the newest sample's own time stamp, in the host's epoch seconds
+    sampled_s: float | None = None  # when the newest believed sample was taken; None: none yet
+    samples: int = 0  # believed ones
+    lying: bool = False  # the newest sample was impossible
+    swap_in: int | None = None  # counters of the newest sample, believed or not
+    major_faults: int | None = None
+    track: tuple[tuple[float, int], ...] = ()  # (time, actual): the last changes of the balloon, newest last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A believed sample. The guest's demand when it was taken lay between `low` and `high` bytes: the balloon may
+    have been moving."""
+
+    taken_s: float
+    elapsed_s: float  # since the believed one before it; 0 for the first
+    usable: int
+    low: int
+    high: int
+    swapped_in: int | None  # bytes since the sample before it; None: unknown
+    faulted: int | None  # major faults since the sample before it
+
+
+def listen(guest: Guest, before: Hearing, *, now_s: float, wall_s: float) -> tuple[Hearing, Sample | None]:
+    """What is known after this look at the guest, and its new sample, if there is one and it can be true."""
+    track = before.track
+    if not track or track[-1][1] != guest.actual:
+        track = (*track[-5:], (now_s, guest.actual))
+    statistics = guest.statistics
+    unneeded = _unneeded(statistics) if statistics else None
+    if statistics is None or unneeded is None or statistics.last_update_s in (0, before.stamp_s):
+        return (before if track is before.track else _moved(before, track)), None
+    taken_s = min(now_s, now_s - (wall_s - statistics.last_update_s))
+    if before.sampled_s is not None:  # a clock that jumps must not make a new sample old
+        taken_s = max(taken_s, before.sampled_s)
+    low, high = _actual_around(track, taken_s)
+    believed = _possible(guest, statistics, before, unneeded, high)
+    hearing = Hearing(
+        born_s=before.born_s,
+        settled=before.settled
+        or (now_s - before.born_s >= NEW_S and before.samples + believed >= NEW_SAMPLES),
+        stamp_s=statistics.last_update_s,
+        sampled_s=taken_s if believed else before.sampled_s,
+        samples=before.samples + believed,
+        lying=not believed,
+        swap_in=statistics.untrusted_swap_in,
+        major_faults=statistics.untrusted_major_faults,
+        track=track,
+    )
+    if not believed:
+        return hearing, None
+    touched = guest.maximum if guest.rss is None else guest.rss + (guest.swapped or 0)
+    return hearing, Sample(
+        taken_s=taken_s,
+        elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
+        usable=unneeded,
+        low=max(0, min(low - unneeded, touched)),  # nobody needs what it never touched
+        high=max(0, min(high - unneeded, touched)),
+        swapped_in=_since(statistics.untrusted_swap_in, before.swap_in),
+        faulted=_since(statistics.untrusted_major_faults, before.major_faults),
+    )
+
+
+def judge(guest: Guest, hearing: Hearing, *, now_s: float, interval_s: float) -> Trust:
+    """How far the guest's numbers may be relied on now."""
+    if hearing.samples == 0:
+        if now_s - hearing.born_s < NEW_S:
+            return Trust.NEW
+        return Trust.LYING if hearing.lying else Trust.ABSENT
+    assert hearing.sampled_s is not None  # noqa: S101  (set together with samples)
+    age_s = now_s - hearing.sampled_s
+    period_s = max(interval_s, guest.statistics_period_s)
+    if age_s > SILENT_S:
+        return Trust.SILENT
+    if age_s > 6 * period_s + 1:
+        return Trust.STALE
+    if hearing.lying:
+        return Trust.LYING
+    if age_s > 3 * period_s + 1:  # the stamp is in whole seconds, hence the one on top
+        return Trust.AGING
+    return Trust.FRESH if hearing.settled else Trust.NEW
+
+
+def _unneeded(statistics: Statistics) -> int | None:
+    """Memory that the guest could do without, by its own word; None: its driver does not say."""
+    if statistics.untrusted_usable is not None:
+        return statistics.untrusted_usable
+    if statistics.untrusted_unused is not None:
+        return statistics.untrusted_unused + (statistics.untrusted_caches or 0) // 2
+    return None
+
+
+def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tuple[int, int]:
+    """The least and the most that `actual` can have been when the sample was taken: its time stamp is in whole
+    seconds, and between two looks the balloon may have moved at any instant."""
+    low = high = track[-1][1]
+    for index in range(len(track) - 1, 0, -1):
+        changed_s = track[index][0]
+        if changed_s < taken_s - 1.0:  # seen at its newer size more than a second before the sample
+            break
+        earlier = track[index - 1][1]
+        low, high = min(low, earlier), max(high, earlier)
+    return low, high
+
+
+def _possible(guest: Guest, statistics: Statistics, before: Hearing, unneeded: int, most: int) -> bool:
+    """Whether such numbers can be true at all; `most` is the highest that `actual` can have been."""
+    sizes = (
+        statistics.untrusted_available,
+        statistics.untrusted_unused,
+        statistics.untrusted_usable,
+        statistics.untrusted_caches,
+    )
+    return (
+        all(size is None or 0 <= size <= guest.maximum for size in sizes)
+        and unneeded <= most
+        and (_since(statistics.untrusted_swap_in, before.swap_in) or 0) >= 0
+        and (_since(statistics.untrusted_major_faults, before.major_faults) or 0) >= 0
+    )
+
+
+def _since(count: int | None, before: int | None) -> int | None:
+    return None if count is None or before is None else count - before
+
+
+def _moved(before: Hearing, track: tuple[tuple[float, int], ...]) -> Hearing:
+    return Hearing(
+        born_s=before.born_s,
+        settled=before.settled,
+        stamp_s=before.stamp_s,
+        sampled_s=before.sampled_s,
+        samples=before.samples,
+        lying=before.lying,
+        swap_in=before.swap_in,
+        major_faults=before.major_faults,
+        track=track,
+    )

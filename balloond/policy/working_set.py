@@ -1,0 +1,73 @@
+"""How much memory does the guest work with, apart from what it could do without?
+
+Two memories of its demand, both rising at once: `recent` forgets within minutes and says what must not be taken
+away in hard times; `slow` forgets within a quarter of an hour and says what it should have. What is asked for
+beyond is a margin, for growth between two looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, sqrt
+from typing import Final
+
+from balloond.policy.trust import Sample
+from balloond.units import GIB, MIB
+
+RECENT_DECAY_S: Final = 60.0
+DECAY_S: Final = 900.0
+
+SQUEEZED_SHARE: Final = 0.02
+"""Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
+
+SQUEEZED_GROWTH: Final = 0.25
+"""What a squeezed guest is given at first, of its actual size; doubled with each sample that finds it squeezed
+still, so that a guest that wants eight times its size waits for four samples and not for ten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingSet:
+    """The estimator's memory, in bytes."""
+
+    last: int = 0  # the demand of the newest sample
+    usable: int = 0
+    recent: float = 0.0
+    slow: float = 0.0
+    variance: float = 0.0  # of growth from one sample to the next, bytes squared
+    squeezed: int = 0  # samples running that found hardly anything usable
+
+
+def follow(before: WorkingSet, sample: Sample, actual: int, *, first: bool) -> WorkingSet:
+    """The working set after one more believed sample."""
+    growth = 0.0 if first else max(0.0, float(sample.low - before.last))
+    keep = exp(-sample.elapsed_s / DECAY_S)
+    squeezed = sample.usable < SQUEEZED_SHARE * actual and sample.high >= 0.75 * actual
+    return WorkingSet(
+        last=sample.high,
+        usable=sample.usable,
+        recent=_rise_or_decay(before.recent, sample, exp(-sample.elapsed_s / RECENT_DECAY_S)),
+        slow=_rise_or_decay(before.slow, sample, keep),
+        variance=before.variance * keep + growth * growth * (1 - keep),
+        squeezed=before.squeezed + 1 if squeezed else 0,
+    )
+
+
+def margin(working_set: float, variance: float, maximum: int) -> int:
+    """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, three standard deviations of the
+    growth between samples; at most a quarter of the guest."""
+    least = 128 * MIB if maximum < 2 * GIB else 256 * MIB
+    return int(min(max(0.1 * working_set, least, 3 * sqrt(variance)), 0.25 * maximum))
+
+
+def squeezed_want(known: WorkingSet, actual: int) -> int:
+    """What a guest whose demand is cut off should have; 0 when it isn't."""
+    if not known.squeezed:
+        return 0
+    return int(actual * (1 + SQUEEZED_GROWTH * 2 ** min(known.squeezed - 1, 4)))
+
+
+def _rise_or_decay(before: float, sample: Sample, keep: float) -> float:
+    """Up to what the demand surely was at once; down towards what it can at most have been, slowly."""
+    if before < sample.low:
+        return float(sample.low)
+    return sample.high + (before - sample.high) * keep if before > sample.high else before
