@@ -1,0 +1,138 @@
+"""Where do guests compete? One run of the lab: a pool of limited memory, its guests, and perhaps a daemon.
+
+Whatever an arena makes bears its run's name and goes away with it: at `close`, or by its reaper when this
+process is killed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from balloond.lab import accelerator, image, leavings
+from balloond.lab.domain import Machine, describe
+from balloond.lab.faults import LabError
+from balloond.lab.guest import Guest
+from balloond.lab.libvirtd import Libvirtd
+from balloond.lab.pool import Pool
+from balloond.units import MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """What all arenas share: the guests' image, libvirt, and how guests are run here."""
+
+    image: image.Image
+    libvirtd: Libvirtd
+    accelerator: str
+
+    @classmethod
+    def open(cls) -> Self:
+        """Builds, starts and probes what is not there yet, and clears what dead runs left."""
+        leavings.sweep()
+        built = image.build()
+        return cls(image=built, libvirtd=Libvirtd(), accelerator=accelerator.choose(built))
+
+    def arena(self, *, pool: int, swap: int = 0) -> Arena:
+        """A new pool of that many bytes, with as much host swap beside it."""
+        return Arena(self, pool=pool, swap=swap)
+
+    def close(self) -> None:
+        self.libvirtd.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Arena:
+    """One run: guests that share a pool of memory."""
+
+    def __init__(self, lab: Lab, *, pool: int, swap: int = 0) -> None:
+        self.lab = lab
+        self.guests: list[Guest] = []
+        self.home = leavings.begin()
+        self._started = 0
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-m", "balloond.lab.reaper", str(self.home)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us; the reaper outlives it
+        )
+        self.pool = Pool(run=self.home.name, limit=pool)
+        self.pool.create()
+        if swap:
+            self._add_swap(swap)
+
+    @property
+    def run(self) -> str:
+        return self.home.name
+
+    def boot(self, machine: Machine | None = None, **options: Any) -> Guest:
+        """One guest, up and answering; `options` are Machine's fields."""
+        return self.boot_all([machine or Machine(**options)])[0]
+
+    def boot_all(self, machines: Sequence[Machine]) -> list[Guest]:
+        """Several guests, booted side by side; all are up and answering."""
+        started = [self.start(machine) for machine in machines]
+        for guest in started:
+            guest.wait()
+        return started
+
+    def start(self, machine: Machine) -> Guest:
+        """One guest, started only: it has still to boot."""
+        self._started += 1
+        name = f"{leavings.guest_prefix(self.run)}{self._started}"
+        serial = self.home / f"{name}.console"
+        swap = self.home / f"{name}.disk" if machine.swap else None
+        if swap:
+            with swap.open("wb") as disk:
+                disk.truncate(machine.swap)
+        xml = describe(
+            machine,
+            name=name,
+            partition=self.pool.partition,
+            image=self.lab.image,
+            kvm=self.lab.accelerator == accelerator.KVM,
+            serial=serial,
+            swap=swap,
+        )
+        guest = Guest(libvirtd=self.lab.libvirtd, machine=machine, name=name, xml=xml, serial=serial)
+        self.guests.append(guest)
+        return guest
+
+    def close(self) -> None:
+        """Ends and removes all that this arena made."""
+        for guest in self.guests:
+            guest.destroy()
+        leavings.clear(self.home)
+        assert self._reaper.stdin is not None  # noqa: S101  (it was made with a pipe)
+        self._reaper.stdin.close()
+        self._reaper.wait()
+
+    def _add_swap(self, size: int) -> None:
+        path = self.home / "host.swap"
+        for command in (
+            ["fallocate", "-l", str(size), str(path)],
+            ["chmod", "600", str(path)],
+            ["mkswap", str(path)],
+            ["swapon", str(path)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise LabError(
+                    f"no host swap of {size // MIB} MiB: {' '.join(command)}: {done.stderr.strip()}"
+                )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()

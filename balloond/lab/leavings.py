@@ -1,0 +1,99 @@
+"""What did a run make, and how does it all go away again?
+
+Every run has a directory, which says who owns it, and a name, which all of its guests, cgroups and files bear.
+`clear` needs nothing but that name, so a run can be cleared by its owner, by its reaper after the owner was
+killed, or by the next run's `sweep`. It never goes by anything else: what bears no run's name is not ours.
+This module needs neither libvirt nor configuration, so that it works when all else is broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from balloond.lab import pool
+
+ROOT: Final = Path("/var/lib/balloond-lab")
+"""Everything that the lab keeps. Under /var/lib, where only root can have put it and QEMU's user may pass."""
+RUNS: Final = ROOT / "runs"
+LIBVIRT_LOGS: Final = Path("/var/log/libvirt/qemu")
+PATIENCE_S: Final = 10.0  # a daemon told to stop first leaves its guests safe; then it is ended
+
+
+def begin() -> Path:
+    """A new run's directory, with this process noted as its owner. Its last component is the run's name."""
+    home = RUNS / secrets.token_hex(3)
+    home.mkdir(parents=True)
+    (home / "owner").write_text(identity(os.getpid()))
+    return home
+
+
+def guest_prefix(run: str) -> str:
+    """What the names of the run's guests begin with."""
+    return f"balloond-lab-{run}-"
+
+
+def note_process(home: Path, pid: int) -> None:
+    """Has the process ended when the run is cleared."""
+    with (home / "processes").open("a") as file:
+        file.write(f"{identity(pid)}\n")
+
+
+def identity(pid: int) -> str:
+    """The process id and its start time, in ticks since boot: together they are never given twice."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return f"{pid} {stat.rpartition(')')[2].split()[19]}"
+
+
+def lives(noted: str) -> bool:
+    """Whether the very process that was noted still runs."""
+    try:
+        return bool(noted) and identity(int(noted.split(maxsplit=1)[0])) == noted.strip()
+    except OSError:
+        return False
+
+
+def clear(home: Path) -> None:
+    """Removes everything that the run made; safe to call again, and when only half of it was ever made."""
+    if (home / "processes").exists():
+        _end((home / "processes").read_text().splitlines())
+    pool.remove(home.name)
+    for swap in home.glob("*.swap"):
+        subprocess.run(["swapoff", str(swap)], capture_output=True, check=False)
+    for log in LIBVIRT_LOGS.glob(f"{guest_prefix(home.name)}*.log*"):
+        log.unlink(missing_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def sweep() -> list[str]:
+    """Clears what dead runs left behind; returns their names."""
+    dead = [home for home in sorted(RUNS.glob("*")) if not _owned(home)]
+    for home in dead:
+        clear(home)
+    return [home.name for home in dead]
+
+
+def _owned(home: Path) -> bool:
+    try:
+        return lives((home / "owner").read_text())
+    except FileNotFoundError:  # made this instant, or half removed
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - home.stat().st_mtime < PATIENCE_S
+        return False
+
+
+def _end(noted: list[str]) -> None:
+    for process in filter(lives, noted):
+        os.kill(int(process.split()[0]), signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE_S
+    while any(map(lives, noted)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in filter(lives, noted):
+        os.kill(int(process.split()[0]), signal.SIGKILL)
