@@ -1,0 +1,110 @@
+"""What do the guests' QEMU processes occupy, and in which cgroup does each live?
+
+A process is known by an open descriptor of its /proc/PID/status, kept from tick to tick: once the process has
+ended, reading it fails, whoever may have been given its number since. That is a surer proof of identity than
+a start time, and reading is cheaper than opening. What was learned of a process is forgotten with it. This
+module must never report a figure of a process that is not the one that it was told of.
+
+/proc/PID/status is fresher than libvirt's `rss`, and alone names what lies in swap. VmRSS leaves hugetlb
+pages out: guests that use them are left alone anyway.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from balloond.host.cgroup import Place, place_in
+from balloond.host.files import Root
+from balloond.units import KIB
+
+_STATUS_SIZE: Final = 16 * KIB
+"""More than /proc/PID/status ever is: 1.5 KiB, and a few more where it lists thousands of CPUs."""
+
+_FIGURE_LENGTH: Final = 32  # room for any 64-bit number and the blanks that pad it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A guest's QEMU process; memory in bytes."""
+
+    rss: int
+    swapped: int
+    place: Place | None  # None: in no cgroup that can be seen from here
+
+
+@dataclass(slots=True)
+class _Known:
+    pid: int
+    status: int  # the open descriptor of /proc/PID/status
+    place: Place | None
+
+
+class Processes:
+    """The guests' processes, remembered between ticks."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._known: dict[str, _Known] = {}
+
+    def read(self, pids: Mapping[str, int]) -> dict[str, Process]:
+        """Each guest's process by the guest's UUID; those that ended, or can't be read, are left out."""
+        for uuid in self._known.keys() - pids.keys():
+            self._forget(uuid)
+        found = ((uuid, self._read_one(uuid, pid)) for uuid, pid in pids.items())
+        return {uuid: process for uuid, process in found if process is not None}
+
+    def close(self) -> None:
+        for uuid in tuple(self._known):
+            self._forget(uuid)
+
+    def _read_one(self, uuid: str, pid: int) -> Process | None:
+        known = self._known.get(uuid)
+        if known is not None and known.pid == pid and (text := _status(known)) is not None:
+            return self._process(known, text)
+        self._forget(uuid)
+        known = self._learn(uuid, pid)
+        text = _status(known) if known is not None else None
+        if known is None or text is None:
+            self._forget(uuid)
+            return None
+        return self._process(known, text)
+
+    def _process(self, known: _Known, status: str) -> Process | None:
+        if known.place is None or not known.place.own:  # libvirt may still be on the way to moving it there
+            known.place = place_in(self._root.text(f"/proc/{known.pid}/cgroup"))
+        rss, swapped = _kib_after("\nVmRSS:", status), _kib_after("\nVmSwap:", status)
+        if rss is None:
+            return None  # a zombie has no memory any more
+        return Process(rss=rss * KIB, swapped=(swapped or 0) * KIB, place=known.place)
+
+    def _learn(self, uuid: str, pid: int) -> _Known | None:
+        try:
+            status = os.open(self._root.real(f"/proc/{pid}/status"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        known = self._known[uuid] = _Known(pid=pid, status=status, place=None)
+        return known
+
+    def _forget(self, uuid: str) -> None:
+        known = self._known.pop(uuid, None)
+        if known is not None:
+            os.close(known.status)
+
+
+def _status(known: _Known) -> str | None:
+    try:
+        return os.pread(known.status, _STATUS_SIZE, 0).decode(errors="surrogateescape")
+    except OSError:  # ESRCH: it ended
+        return None
+
+
+def _kib_after(word: str, status: str) -> int | None:
+    """The number after `word`; a search rather than a split, since a tick does this for every guest."""
+    start = status.find(word)
+    if start < 0:
+        return None
+    figure = status[start + len(word) : start + len(word) + _FIGURE_LENGTH].split()
+    return int(figure[0]) if figure and figure[0].isdecimal() else None

@@ -1,0 +1,226 @@
+"""What is the world like now, and what came of what was asked of it?
+
+The two edges of a real host put together: its kernel's files and its guests over libvirt, as one `Snapshot`.
+The kernel is read first and, beside it, what each QEMU process occupies: of one instant, so that what is
+neither available nor a guest's is truly the host's own. Reading guests takes longer and may have to wait.
+This module must never raise for what it finds, nor take longer than its deadlines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from balloond.config.settings import Config, Mode
+from balloond.host.cgroup import Pool, find_pool
+from balloond.host.files import Root
+from balloond.host.kernel import HostFigures, read_host
+from balloond.host.processes import Process, Processes
+from balloond.model import (
+    Fault,
+    Guest,
+    Host,
+    Obstacle,
+    Outcome,
+    PoolSource,
+    Result,
+    SetTarget,
+    Snapshot,
+    State,
+)
+
+OBSERVE_LEAST_S: Final = 1.0
+"""However short the interval: libvirt 9 took 2.2 ms a guest, so that 200 of them need about half of it."""
+
+OBSERVE_MOST_S: Final = 5.0
+"""However long the interval: a host in distress can't wait for a hung monitor."""
+
+APPLY_MOST_S: Final = 5.0
+"""For all actions of one turn. What is left then is asked for again in the next turn, on newer numbers."""
+
+SET_MOST_S: Final = 2.0
+"""For one action. It takes milliseconds; a guest that needs seconds hangs, and others wait behind it."""
+
+
+class Guests(Protocol):
+    """The guests of a host, as `host.guests` reaches them."""
+
+    @property
+    def qemu_pids(self) -> Mapping[str, int]:
+        """The process of each guest for which it was found, by the guest's UUID."""
+
+    def observe(
+        self, deadline_s: float, *, active: bool
+    ) -> tuple[tuple[Guest, ...] | None, tuple[Fault, ...]]:
+        """All guests in UUID order; None when the list could not be had. `active`: they may be touched."""
+
+    def set_target(self, action: SetTarget, deadline_s: float) -> Outcome:
+        """Asks one guest's balloon for its new size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """The kernel's side of one instant."""
+
+    pids: Mapping[str, int]
+    managed: frozenset[str]  # UUIDs
+    figures: HostFigures | None
+    processes: Mapping[str, Process]
+    pool: Pool | None  # None: no limited cgroup
+    faults: tuple[Fault, ...]
+
+
+class RealWorld:
+    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's."""
+
+    def __init__(
+        self,
+        guests: Guests,
+        *,
+        config: Callable[[], Config],
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        root: Path = Path("/"),
+    ) -> None:
+        self._guests = guests
+        self._config = config
+        self._monotonic = monotonic
+        self._wall = wall
+        self._root = Root(root)
+        self._processes = Processes(self._root)
+        self._seen: tuple[Guest, ...] = ()  # the last list that could be had
+
+    def observe(self) -> Snapshot:
+        """The world now. Its time is that of the end: no sample in it is from the future."""
+        config = self._config()
+        look = self._look(config)
+        deadline_s = min(max(config.interval_s, OBSERVE_LEAST_S), OBSERVE_MOST_S)
+        guests, faults = self._guests.observe(deadline_s, active=config.mode is Mode.ACTIVE)
+        if guests is not None:
+            self._seen = guests
+            if (look.pids, look.managed) != (self._guests.qemu_pids, _managed(config, guests)):
+                look = self._look(config)  # who shares the pool was not known before
+        source = pool_source(look.figures, look.pool, config.host.memory)
+        placed = tuple(_placed(guest, look, source) for guest in self._seen)
+        return Snapshot(
+            monotonic_s=self._monotonic(),
+            wall_s=self._wall(),
+            host=_host(look, source, config.host.memory, placed),
+            guests=placed if guests is not None else None,
+            faults=look.faults + faults,
+        )
+
+    def apply(self, actions: Sequence[SetTarget]) -> tuple[Outcome, ...]:
+        """Each action's outcome. One at a time and in the order given, which has shrinking first."""
+        ends_s = self._monotonic() + APPLY_MOST_S
+        return tuple(self._set(action, ends_s) for action in actions)
+
+    def close(self) -> None:
+        self._processes.close()
+
+    def _set(self, action: SetTarget, ends_s: float) -> Outcome:
+        left_s = ends_s - self._monotonic()
+        if left_s <= 0:
+            return Outcome(
+                action=action, result=Result.TIMED_OUT, detail="no time was left for it in this turn"
+            )
+        return self._guests.set_target(action, min(left_s, SET_MOST_S))
+
+    def _look(self, config: Config) -> _Look:
+        figures, faults = read_host(self._root)
+        pids = dict(self._guests.qemu_pids)
+        processes = self._processes.read(pids)
+        managed = _managed(config, self._seen)
+        pool = None
+        if figures is not None:
+            places = [processes[uuid].place for uuid in managed & processes.keys()]
+            pool, pool_faults = find_pool(self._root, filter(None, places), figures.total)
+            faults += pool_faults
+        return _Look(
+            pids=pids,
+            managed=managed,
+            figures=figures,
+            processes=processes,
+            pool=pool,
+            faults=faults,
+        )
+
+
+def pool_source(figures: HostFigures | None, pool: Pool | None, operators: int | None) -> PoolSource:
+    """What bounds the pool: the smallest of the host, the limited cgroup and the operator's own figure."""
+    bounds = [(figures.total, PoolSource.HOST)] if figures is not None else []
+    bounds += [(pool.total, PoolSource.CGROUP)] if pool is not None else []
+    bounds += [(operators, PoolSource.OPERATOR)] if operators is not None else []
+    return min(bounds, key=lambda bound: bound[0])[1] if bounds else PoolSource.HOST
+
+
+def _managed(config: Config, guests: Sequence[Guest]) -> frozenset[str]:
+    return frozenset(
+        guest.uuid for guest in guests if config.policy_for(guest.uuid, guest.name, guest.title).manage
+    )
+
+
+def _placed(guest: Guest, look: _Look, source: PoolSource) -> Guest:
+    """The guest with what its process occupies; without, where that is none of the pool's."""
+    process = look.processes.get(guest.uuid)
+    if guest.uuid not in look.managed and not _shares(process, look.pool, source):
+        return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
+    return replace(guest, rss=process.rss, swapped=process.swapped) if process is not None else guest
+
+
+def _shares(process: Process | None, pool: Pool | None, source: PoolSource) -> bool:
+    """Whether a guest that is not managed uses the pool's memory all the same.
+
+    On the whole host everybody does. What the operator sets aside is for the managed guests. A limited
+    cgroup's is for who lives in it; a guest whose place is not known counts as one of them, to be safe.
+    """
+    if source is PoolSource.OPERATOR:
+        return False
+    if pool is None or process is None or process.place is None:
+        return True
+    return pool.holds(process.place)
+
+
+def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequence[Guest]) -> Host | None:
+    """The pool as the memory that there is: never more than host, cgroup or operator allow for."""
+    figures, pool = look.figures, look.pool
+    if figures is None:
+        return None
+    total, available = figures.total, figures.available
+    swap_total, swap_free = figures.swap_total, figures.swap_free
+    pressure, oom_kills = figures.pressure, figures.oom_kills
+    if pool is not None:
+        total, available = min(total, pool.total), min(available, pool.available)
+        swap_total = min(swap_total, pool.swap_total if pool.swap_total is not None else swap_total)
+        swap_free = min(swap_free, pool.swap_free if pool.swap_free is not None else swap_free)
+        pressure = pool.pressure or pressure
+        oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
+    if source is PoolSource.OPERATOR and operators is not None:
+        total = operators
+        available = min(available, max(0, operators - _occupied(guests, figures)))
+    return Host(
+        total=total,
+        available=available,
+        source=source,
+        swap_total=swap_total,
+        swap_free=swap_free,
+        swap_in=figures.swap_in,
+        swap_out=figures.swap_out,
+        pressure=pressure,
+        ksm=figures.ksm,
+        oom_kills=oom_kills,
+    )
+
+
+def _occupied(guests: Sequence[Guest], figures: HostFigures) -> int:
+    """What the pool's guests hold of the operator's figure. A guest whose process can't be read counts whole.
+
+    Merged pages stand in the resident size of every guest that shares them, but take memory only once. Where
+    other guests may share too, how much of that is the pool's is not known, and it counts as nothing.
+    """
+    inside = [guest for guest in guests if guest.in_pool and guest.state is not State.OFF]
+    resident = sum(guest.rss if guest.rss is not None else guest.actual for guest in inside)
+    merged = figures.ksm.saved if figures.ksm is not None and all(guest.in_pool for guest in guests) else 0
+    return max(0, resident - merged)

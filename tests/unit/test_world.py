@@ -1,0 +1,349 @@
+"""Both edges put together, with a tree of files for the kernel and a small fake for the guests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Mode
+from balloond.host.world import APPLY_MOST_S, OBSERVE_LEAST_S, OBSERVE_MOST_S, SET_MOST_S, RealWorld
+from balloond.model import (
+    Fault,
+    FaultKind,
+    Guest,
+    Host,
+    Obstacle,
+    Outcome,
+    PoolSource,
+    Reason,
+    Result,
+    SetTarget,
+    Snapshot,
+)
+from balloond.units import GIB, MIB, PAGE
+from tests.fixtures.hosts import (
+    BATCH,
+    DB,
+    WEB,
+    Files,
+    cgroup_v2,
+    kernel,
+    new_ksm,
+    on_v2,
+    plant,
+    process,
+    scope,
+)
+
+if TYPE_CHECKING:
+    from balloond import loop
+
+SLICE = "/machine.slice"
+
+
+def guest(uuid: str, name: str, *, rss: int | None = 64 * MIB) -> Guest:
+    return Guest(uuid=uuid, name=name, maximum=2 * GIB, actual=2 * GIB, rss=rss)
+
+
+def set_target(name: str) -> SetTarget:
+    return SetTarget(uuid=name, name=name, actual=2 * GIB, target=1 * GIB, reason=Reason.DONATE, words="")
+
+
+@dataclass
+class Clock:
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class FakeGuests:
+    """Guests as they are put here; each call takes `takes_s` on the clock."""
+
+    clock: Clock
+    guests: tuple[Guest, ...] | None = ()
+    faults: tuple[Fault, ...] = ()
+    appearing: dict[str, int] = field(default_factory=dict)  # processes that are found while observing
+    takes_s: float = 0.0
+    deadlines_s: list[float] = field(default_factory=list)
+    was_active: bool | None = None
+    pids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def qemu_pids(self) -> Mapping[str, int]:
+        return self.pids
+
+    def observe(
+        self, deadline_s: float, *, active: bool
+    ) -> tuple[tuple[Guest, ...] | None, tuple[Fault, ...]]:
+        self.clock.now_s += self.takes_s
+        self.deadlines_s.append(deadline_s)
+        self.was_active = active
+        self.pids |= self.appearing
+        return self.guests, self.faults
+
+    def set_target(self, action: SetTarget, deadline_s: float) -> Outcome:
+        self.deadlines_s.append(deadline_s)
+        self.clock.now_s += self.takes_s
+        return Outcome(action=action, result=Result.DONE)
+
+
+@dataclass
+class Scene:
+    root: Path
+    clock: Clock
+    guests: FakeGuests
+    world: RealWorld
+    config: Config
+
+    def plant(self, *files: Files) -> None:
+        for some in files:
+            plant(self.root, some)
+
+    def run_guests(self, **rss: int) -> None:
+        """Guests of these names below machine.slice, with this much resident."""
+        uuids = {"web": WEB, "db": DB, "batch": BATCH}
+        for number, (name, resident) in enumerate(rss.items(), start=101):
+            self.plant(process(number, on_v2(scope(number, name) + "/libvirt"), rss=resident))
+            self.guests.appearing[uuids[name]] = number
+        self.guests.guests = tuple(guest(uuids[name], name) for name in rss)
+
+    def host(self) -> Host:
+        host = self.world.observe().host
+        assert host is not None
+        return host
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    clock = Clock()
+    guests = FakeGuests(clock)
+    holder: list[Scene] = []
+    world = RealWorld(
+        guests,
+        config=lambda: holder[0].config,
+        monotonic=clock,
+        wall=lambda: clock.now_s + 1e9,
+        root=tmp_path,
+    )
+    scene = Scene(root=tmp_path, clock=clock, guests=guests, world=world, config=Config())
+    holder.append(scene)
+    scene.plant(kernel(total=24 * GIB, available=20 * GIB, swap_total=4 * GIB, swap_free=4 * GIB))
+    yield scene
+    world.close()
+
+
+def by_name(snapshot: Snapshot) -> dict[str, Guest]:
+    assert snapshot.guests is not None
+    return {one.name: one for one in snapshot.guests}
+
+
+def unmanaged(*names: str) -> tuple[GuestRule, ...]:
+    return tuple(GuestRule(policy=GuestPolicy(manage=False), name=name) for name in names)
+
+
+def test_it_is_a_world_of_the_loops(scene: Scene) -> None:
+    world: loop.World = scene.world
+    assert world.observe().guests == ()
+
+
+# --- what is observed ------------------------------------------------------------------------------------
+
+
+def test_residents_are_the_kernels_figures_not_libvirts(scene: Scene) -> None:
+    scene.run_guests(web=700 * MIB)
+    assert by_name(scene.world.observe())["web"].rss == 700 * MIB
+
+
+def test_a_guest_whose_process_cannot_be_read_keeps_libvirts_figure(scene: Scene) -> None:
+    scene.guests.guests = (guest(WEB, "web", rss=64 * MIB),)
+    assert by_name(scene.world.observe())["web"].rss == 64 * MIB
+
+
+def test_the_whole_host_is_the_pool_where_nothing_limits_it(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB)
+    host = scene.host()
+    assert (host.source, host.total, host.available) == (PoolSource.HOST, 24 * GIB, 20 * GIB)
+
+
+def test_a_limited_cgroup_is_the_pool_in_the_very_first_snapshot(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    limits = {"limit": 8 * GIB, "usage": 3 * GIB, "swap_limit": 1 * GIB, "swapped": 256 * MIB}
+    scene.plant(cgroup_v2(SLICE, **limits))
+    host = scene.host()
+    assert (host.source, host.total, host.available) == (PoolSource.CGROUP, 8 * GIB, 5 * GIB)
+    assert (host.swap_total, host.swap_free) == (1 * GIB, 768 * MIB)
+    assert host.pressure is not None
+    assert host.pressure.some_avg10 == pytest.approx(0.075)
+    assert host.oom_kills == 4
+
+
+def test_a_pool_has_no_more_available_than_its_host(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB)
+    scene.plant(kernel(total=24 * GIB, available=1 * GIB), cgroup_v2(SLICE, limit=8 * GIB, usage=3 * GIB))
+    assert scene.host().available == 1 * GIB
+
+
+def test_the_operators_figure_is_the_pool_where_it_is_the_smallest(scene: Scene) -> None:
+    scene.config = Config(host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=2 * GIB)
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB, usage=3 * GIB))
+    host = scene.host()
+    assert (host.source, host.total, host.available) == (PoolSource.OPERATOR, 4 * GIB, 1 * GIB)
+
+
+def test_an_operators_figure_beyond_the_host_changes_nothing(scene: Scene) -> None:
+    scene.config = Config(host=HostPolicy(memory=64 * GIB))
+    scene.run_guests(web=1 * GIB)
+    host = scene.host()
+    assert (host.source, host.total, host.available) == (PoolSource.HOST, 24 * GIB, 20 * GIB)
+
+
+def test_merged_pages_are_counted_once_in_the_operators_pool(scene: Scene) -> None:
+    scene.config = Config(host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    scene.plant(new_ksm())
+    assert scene.host().available == 2 * GIB + 1024 * PAGE
+
+
+def test_guests_that_hold_more_than_the_operators_figure_leave_nothing(scene: Scene) -> None:
+    scene.config = Config(host=HostPolicy(memory=1 * GIB))
+    scene.run_guests(web=1 * GIB, db=2 * GIB)
+    assert scene.host().available == 0
+
+
+# --- guests that are not managed -------------------------------------------------------------------------
+
+
+def test_an_unmanaged_guest_elsewhere_neither_makes_the_pool_nor_lies_in_it(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    scene.plant(process(102, on_v2("/other.slice/machine-qemu\\x2d2\\x2ddb.scope")))
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB, usage=3 * GIB), cgroup_v2("/other.slice", limit=1 * GIB))
+    snapshot = scene.world.observe()
+    assert snapshot.faults == ()
+    assert snapshot.host is not None
+    assert snapshot.host.total == 8 * GIB
+    seen = by_name(snapshot)
+    assert seen["web"].in_pool
+    assert not seen["db"].in_pool
+    assert (seen["db"].obstacle, seen["db"].rss) == (Obstacle.UNMANAGED, None)
+
+
+def test_an_unmanaged_guest_in_the_same_cgroup_uses_the_pool(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB, usage=3 * GIB))
+    assert by_name(scene.world.observe())["db"].in_pool
+
+
+def test_on_the_whole_host_unmanaged_guests_use_the_pool(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    assert by_name(scene.world.observe())["db"].in_pool
+
+
+def test_what_the_operator_sets_aside_is_for_managed_guests(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=3 * GIB)
+    snapshot = scene.world.observe()
+    assert snapshot.host is not None
+    assert snapshot.host.available == 3 * GIB
+    assert not by_name(snapshot)["db"].in_pool
+
+
+def test_a_reload_that_manages_other_guests_changes_the_pool_at_once(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    scene.plant(process(102, on_v2("/other.slice/machine-qemu\\x2d2\\x2ddb.scope")))
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB), cgroup_v2("/other.slice"))
+    assert scene.host().source is PoolSource.HOST
+    scene.config = Config(guests=unmanaged("db"))
+    assert scene.host().source is PoolSource.CGROUP
+
+
+# --- when something fails --------------------------------------------------------------------------------
+
+
+def test_an_unreadable_kernel_leaves_the_guests_in_the_snapshot(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB)
+    scene.plant({"/proc/meminfo": "garbage\n"})
+    snapshot = scene.world.observe()
+    assert snapshot.host is None
+    assert by_name(snapshot).keys() == {"web"}
+    assert [fault.kind for fault in snapshot.faults] == [FaultKind.KERNEL_UNREADABLE]
+
+
+def test_without_libvirt_the_pool_is_still_that_of_the_guests_last_seen(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB)
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB, usage=3 * GIB))
+    scene.world.observe()
+    scene.guests.guests = None
+    scene.guests.faults = (Fault(kind=FaultKind.LIBVIRT_DOWN, subject="qemu:///system", detail="refused"),)
+    snapshot = scene.world.observe()
+    assert snapshot.guests is None
+    assert snapshot.host is not None
+    assert snapshot.host.total == 8 * GIB
+    assert snapshot.faults == scene.guests.faults
+
+
+def test_all_faults_are_told_together(scene: Scene) -> None:
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    scene.plant(process(102, on_v2("/other.slice/machine-qemu\\x2d2\\x2ddb.scope")))
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB), cgroup_v2("/other.slice", limit=1 * GIB))
+    scene.guests.faults = (Fault(kind=FaultKind.GUEST_UNREADABLE, subject=WEB, detail="its monitor hangs"),)
+    kinds = [fault.kind for fault in scene.world.observe().faults]
+    assert kinds == [FaultKind.POOL_DIVIDED, FaultKind.GUEST_UNREADABLE]
+
+
+# --- time ------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshots_time_is_that_of_its_end(scene: Scene) -> None:
+    scene.guests.takes_s = 1.5
+    snapshot = scene.world.observe()
+    assert (snapshot.monotonic_s, snapshot.wall_s) == (101.5, 101.5 + 1e9)
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "deadline_s"), [(0.1, OBSERVE_LEAST_S), (2.0, 2.0), (60.0, OBSERVE_MOST_S)]
+)
+def test_guests_have_an_interval_to_answer_within_bounds(
+    scene: Scene, interval_s: float, deadline_s: float
+) -> None:
+    scene.config = Config(interval_s=interval_s)
+    scene.world.observe()
+    assert scene.guests.deadlines_s == [deadline_s]
+
+
+@pytest.mark.parametrize(("mode", "active"), [(Mode.ACTIVE, True), (Mode.OBSERVE, False)])
+def test_only_an_active_daemon_lets_guests_be_touched(scene: Scene, mode: Mode, active: bool) -> None:
+    scene.config = replace(scene.config, mode=mode)
+    scene.world.observe()
+    assert scene.guests.was_active is active
+
+
+# --- what is applied -------------------------------------------------------------------------------------
+
+
+def names_of(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.action.name for outcome in outcomes]
+
+
+def test_actions_are_carried_out_in_the_order_given(scene: Scene) -> None:
+    outcomes = scene.world.apply([set_target("web"), set_target("db")])
+    assert names_of(outcomes) == ["web", "db"]
+    assert scene.guests.deadlines_s == [SET_MOST_S, SET_MOST_S]
+
+
+def test_hung_guests_delay_the_others_by_a_bounded_time(scene: Scene) -> None:
+    scene.guests.takes_s = SET_MOST_S
+    outcomes = scene.world.apply([set_target(str(number)) for number in range(10)])
+    assert names_of(outcomes) == [str(number) for number in range(10)]
+    assert [one.result for one in outcomes] == [Result.DONE] * 3 + [Result.TIMED_OUT] * 7
+    assert sum(scene.guests.deadlines_s) == APPLY_MOST_S
+    assert all(one.detail for one in outcomes if one.result is Result.TIMED_OUT)
