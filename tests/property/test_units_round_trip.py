@@ -1,0 +1,47 @@
+"""Does every size, ratio and duration survive being written and read, and everything else be refused politely?"""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balloond.units import GIB, KIB, MIB, TIB, format_size, parse_duration, parse_share, parse_size
+
+FACTORS = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
+_digits = st.text("0123456789", min_size=1, max_size=40)
+
+
+@given(number=st.integers(0, 2**40), unit=st.sampled_from(sorted(FACTORS)))
+def test_a_whole_size_is_read_exactly(number: int, unit: str) -> None:
+    assert parse_size(f"{number}{unit}") == parse_size(f"{number} {unit}") == number * FACTORS[unit]
+
+
+@given(st.integers(-(2**60), 2**60))
+def test_a_shown_size_is_within_half_a_percent_of_the_size(size: int) -> None:
+    shown = format_size(size)
+    assert shown.startswith("-") == (size < 0)
+    assert parse_size(shown.lstrip("-")) == pytest.approx(abs(size), rel=0.005)
+
+
+@given(st.floats(0, 100))
+def test_every_percentage_is_a_ratio(percent: float) -> None:
+    assert parse_share(f"{percent:.6f}%") == pytest.approx(percent / 100, abs=1e-8)
+
+
+@given(
+    st.one_of(st.text(), st.builds("".join, st.lists(st.sampled_from(["1", ".", "GiB", "%", "s", " ", "-"]))))
+)
+def test_any_text_is_read_or_refused_with_a_value_error(text: str) -> None:
+    for parse in (parse_size, parse_share, parse_duration):
+        with contextlib.suppress(ValueError):
+            assert parse(text) >= 0
+
+
+@given(_digits)
+def test_a_bare_number_is_never_a_size_a_ratio_or_a_duration(digits: str) -> None:
+    for parse in (parse_size, parse_share, parse_duration):
+        with pytest.raises(ValueError, match=r"no unit|no percentage"):
+            parse(digits)
