@@ -96,10 +96,10 @@ def test_a_kernel_built_without_swap_has_none(tmp_path: Path) -> None:
 
 
 def test_files_longer_than_a_page_are_read_to_their_end() -> None:
-    """The kernel hands out /proc/vmstat a page at a time; its last line stands beyond the first."""
-    text = Root().text("/proc/vmstat")
+    """The kernel hands out lists a page at a time; /proc/vmstat is about that long, smaps always longer."""
+    text = Root().text("/proc/self/smaps")
     assert text is not None
-    assert text.splitlines()[-1].split()[0] == Path("/proc/vmstat").read_text().splitlines()[-1].split()[0]
+    assert "[stack]" in text
 
 
 def test_this_very_host_is_plausible() -> None:
