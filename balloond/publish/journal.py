@@ -16,16 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from balloond.model import Tick
+from balloond.model import Snapshot, Tick
 from balloond.units import MIB
 
 LIMIT: Final = 64 * MIB
 """Bytes in one file; there are two, so some hours of twenty guests at a tick each 2 s."""
 
 
-def to_json(tick: Tick) -> str:
-    """The tick in one line without its end. Sizes in bytes; the fields are the model's, in its order."""
-    return json.dumps(_plain(tick), separators=(",", ":"), allow_nan=False)
+def to_json(sealed: Tick | Snapshot) -> str:
+    """One line without its end. Sizes in bytes; the fields are the model's, in its order."""
+    return json.dumps(_plain(sealed), separators=(",", ":"), allow_nan=False)
 
 
 class Journal:

@@ -134,6 +134,7 @@ _FAULTS: Final = {
     FaultKind.LIBVIRT_SLOW: "a call to libvirt passed its deadline",
     FaultKind.GUEST_UNREADABLE: "a guest can't be read; it is left alone",
     FaultKind.KERNEL_UNREADABLE: "the kernel's figures can't be read",
+    FaultKind.POOL_DIVIDED: "managed guests stand under different memory limits; the smallest counts",
 }
 
 

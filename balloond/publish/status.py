@@ -176,7 +176,7 @@ def solvency(tick: Tick) -> int | None:
     ledger, host, guests = tick.decision.ledger, tick.snapshot.host, tick.snapshot.guests
     if ledger is None or host is None or guests is None:
         return None
-    most = sum(max(guest.maximum, guest.actual) + guest.overhead for guest in guests)
+    most = sum(max(guest.maximum, guest.actual) + guest.overhead for guest in guests if guest.in_pool)
     return ledger.total + host.swap_free - ledger.own - ledger.reserve - most
 
 
@@ -209,6 +209,7 @@ def _ledger(ledger: Ledger) -> LedgerStatus:
 
 def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) -> GuestStatus:
     statistics, demand = guest.statistics, verdict.demand if verdict else None
+    obstacle = verdict.obstacle if verdict else guest.obstacle
     heard = statistics is not None and statistics.last_update_s > 0
     done = history.last(guest.uuid)
     return GuestStatus(
@@ -216,7 +217,7 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         name=guest.name,
         title=guest.title,
         state=guest.state.value,
-        obstacle=guest.obstacle.value if guest.obstacle else None,
+        obstacle=obstacle.value if obstacle else None,
         maximum=guest.maximum,
         actual=guest.actual,
         rss=guest.rss,

@@ -1,0 +1,316 @@
+"""What does a status mean, in words for a person at 3 a.m.?
+
+Pure functions from a `Status` (which may have come over the socket) to text. Everything that a guest or an
+operator named is escaped, so that no name can move the cursor or pretend to be another line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from balloond.log import printable
+from balloond.publish.status import GuestStatus, HostStatus, LastStatus, LedgerStatus, Status
+from balloond.units import format_size
+
+UNKNOWN: Final = "?"
+_LONGEST_NAME: Final = 32
+_HEADINGS: Final = ("GUEST", "HAS", "OF", "TARGET", "USES", "RESIDENT", "STATE", "LAST DONE")
+
+
+def describe_status(status: Status, *, width: int | None = None) -> str:
+    """The host, what is wrong, and a line for each guest. `width`: cut lines there; None: cut nothing."""
+    lines = [*_about_daemon(status), *_about_host(status), *_about_faults(status), ""]
+    if status["guests"] is None:
+        lines.append("Guests: unknown, since libvirt does not answer. They keep the memory that they have.")
+    elif not status["guests"]:
+        lines.append("Guests: none.")
+    else:
+        rows = [_row(guest) for guest in sorted(status["guests"], key=lambda guest: guest["name"])]
+        lines += _table(_HEADINGS, rows)
+    return "\n".join(line if width is None else line[:width] for line in lines) + "\n"
+
+
+def find(status: Status, asked: str) -> list[GuestStatus]:
+    """The guests of that name or UUID; without one, those whose UUID begins so."""
+    guests = status["guests"] or []
+    exact = [guest for guest in guests if asked in (guest["name"], guest["uuid"])]
+    return exact or [guest for guest in guests if len(asked) >= 4 and guest["uuid"].startswith(asked)]
+
+
+def explain(guest: GuestStatus, status: Status) -> str:
+    """All that is known of one guest, in sentences."""
+    title = f" ({printable(guest['title'])})" if guest["title"] else ""
+    paragraphs = (
+        [f"{printable(guest['name'])}{title}, {guest['uuid']}, is {guest['state']}."],
+        _memory_of(guest),
+        _numbers_of(guest),
+        _needs_of(guest),
+        _now(guest, status),
+        [_last_in_words(guest["last"])]
+        if guest["last"]
+        else ["Nothing was done to it since balloond started."],
+        _advice(guest, status),
+    )
+    return "\n\n".join("\n".join(paragraph) for paragraph in paragraphs if paragraph) + "\n"
+
+
+# --- the host --------------------------------------------------------------------------------------------
+
+
+def _about_daemon(status: Status) -> Iterable[str]:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status["wall_s"]))
+    mode = "observe (decides, but touches no guest)" if status["mode"] == "observe" else status["mode"]
+    yield f"balloond {status['version']}, mode {mode}, tick {status['tick']} at {when}"
+
+
+def _about_host(status: Status) -> Iterable[str]:
+    host, ledger = status["host"], status["ledger"]
+    if host is None:
+        yield "Host: unknown; nothing is moved until its figures can be read again."
+        return
+    source = {"cgroup": " (the guests' cgroup)", "operator": " (as configured)"}.get(host["source"], "")
+    yield (
+        f"Host: {status['rung']}; {format_size(host['total'])}{source}, "
+        f"{format_size(host['available'])} available{_pressure(host)}; {_swap(host)}{_ksm(host)}"
+    )
+    if ledger is not None:
+        yield _accounts(ledger)
+    yield from _warnings(status)
+
+
+def _accounts(ledger: LedgerStatus) -> str:
+    return (
+        f"      own use {format_size(ledger['own'])} + reserve {format_size(ledger['reserve'])} + "
+        f"committed to guests {format_size(ledger['committed'])}; kept free for growth "
+        f"{format_size(ledger['pool'])}; can be granted now {format_size(max(0, ledger['headroom']))}"
+    )
+
+
+def _warnings(status: Status) -> Iterable[str]:
+    ledger, spare, host = status["ledger"], status["solvency"], status["host"]
+    if ledger is not None and not ledger["covered"]:
+        yield "  !   More is committed to guests than the host can back; nothing grows but out of distress."
+    if (
+        ledger is not None
+        and host is not None
+        and ledger["guaranteed"] + ledger["own"] + ledger["reserve"] > host["total"]
+    ):
+        yield (
+            f"  !   The guarantees ({format_size(ledger['guaranteed'])}) don't fit into the host. "
+            "Lower them or move guests away."
+        )
+    if spare is not None and spare < 0:
+        yield (
+            f"  !   If all guests took their maximum at once (a reboot takes it without asking), "
+            f"{format_size(-spare)} would be missing. Add as much swap, or the kernel may have to kill."
+        )
+
+
+def _pressure(host: HostStatus) -> str:
+    pressure = host["pressure"]
+    return "" if pressure is None else f", pressure {pressure['some_avg10']:.1%}"
+
+
+def _swap(host: HostStatus) -> str:
+    if not host["swap_total"]:
+        return "no swap"
+    return f"swap {format_size(host['swap_free'])} free of {format_size(host['swap_total'])}"
+
+
+def _ksm(host: HostStatus) -> str:
+    ksm = host["ksm"]
+    return f"; merging saves {format_size(ksm['saved'])}" if ksm and ksm["saved"] else ""
+
+
+def _about_faults(status: Status) -> Iterable[str]:
+    for fault in status["faults"]:
+        yield f"  !   {fault['kind']}: {printable(fault['subject'])}: {printable(fault['detail'])}"
+
+
+# --- a line a guest --------------------------------------------------------------------------------------
+
+
+def _row(guest: GuestStatus) -> tuple[str, ...]:
+    target = guest["target"]
+    return (
+        _name(guest["name"]),
+        format_size(guest["actual"]),
+        format_size(guest["maximum"]),
+        "-" if target is None or target == guest["actual"] else format_size(target),
+        _size(guest["working_set"]),
+        _size(guest["rss"]),
+        standing(guest),
+        _last(guest["last"]),
+    )
+
+
+def standing(guest: GuestStatus) -> str:
+    """The one word that matters most about a guest."""
+    if guest["state"] != "running":
+        return guest["state"]
+    if guest["obstacle"] is not None:
+        return guest["obstacle"]
+    if guest["in_distress"]:
+        return "distress"
+    return guest["trust"] or UNKNOWN
+
+
+def _last(last: LastStatus | None) -> str:
+    if last is None:
+        return "-"
+    result = "" if last["result"] == "done" else f" [{last['result']}]"
+    return f"{_step(last)} {ago(last['ago_s'])}: {last['reason']}{result}"
+
+
+def _step(last: LastStatus) -> str:
+    return f"{format_size(last['from_bytes'])} to {format_size(last['to_bytes'])}"
+
+
+def ago(seconds: float) -> str:
+    """How long ago, in the one unit that says enough."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _name(name: str) -> str:
+    shown = printable(name)
+    return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
+
+
+def _size(size: int | None) -> str:
+    return UNKNOWN if size is None else format_size(size)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell; sizes to the right, words to the left."""
+    widths = [max(map(_columns, column)) for column in zip(headings, *rows, strict=True)]
+    sizes = range(1, 6)
+    return [
+        "  ".join(
+            " " * (width - _columns(cell)) + cell if index in sizes else cell + " " * (width - _columns(cell))
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (headings, *rows)
+    ]
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal `text` takes: East Asian characters take two, marks on others none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
+        for each in text
+    )
+
+
+# --- one guest in sentences ------------------------------------------------------------------------------
+
+
+def _memory_of(guest: GuestStatus) -> list[str]:
+    lines = [f"It has {format_size(guest['actual'])} of at most {format_size(guest['maximum'])}."]
+    if guest["target"] is not None and guest["target"] != guest["actual"]:
+        lines.append(f"Its balloon was asked for {format_size(guest['target'])} and is on its way.")
+    if guest["rss"] is not None:
+        lines.append(f"On the host, QEMU occupies {format_size(guest['rss'])} for it.")
+    if guest["swapped"]:
+        lines.append(f"{format_size(guest['swapped'])} of it lie in the host's swap.")
+    return lines
+
+
+def _numbers_of(guest: GuestStatus) -> list[str]:
+    if guest["obstacle"] is not None:
+        return [f"Its balloon is left alone: {_OBSTACLES.get(guest['obstacle'], guest['obstacle'])}."]
+    age_s, trust = guest["statistics_age_s"], guest["trust"]
+    lines = [
+        "Its driver has never reported statistics."
+        if age_s is None
+        else f"Its statistics are {age_s:.0f} s old (asked for each {guest['statistics_period_s']} s)."
+    ]
+    if trust is not None:
+        lines.append(f"They are {trust}: {_TRUST.get(trust, 'see docs/operating.md')}.")
+    if guest["usable"] is not None:
+        lines.append(f"It says that it could still use {format_size(guest['usable'])}.")
+    return lines
+
+
+def _needs_of(guest: GuestStatus) -> list[str]:
+    if guest["working_set"] is None:
+        return []
+    lines = [
+        f"It is estimated to use {_size(guest['working_set'])}; with a margin it wants {_size(guest['want'])}.",
+        f"You guarantee it {_size(guest['guarantee'])}. Now it is not shrunk below {_size(guest['floor'])}, "
+        f"nor grown above {_size(guest['ceiling'])}.",
+    ]
+    if guest["in_distress"]:
+        lines.append("It is in distress: it swaps or faults for want of memory, so it is not shrunk.")
+    return lines
+
+
+def _now(guest: GuestStatus, status: Status) -> list[str]:
+    if guest["reason"] is None:
+        return []
+    words = f": {printable(guest['words'])}" if guest["words"] else ""
+    granted = (
+        "" if guest["entitlement"] is None else f" Its share of the host is {_size(guest['entitlement'])}."
+    )
+    observed = " Mode is observe: it is decided but not done." if status["mode"] == "observe" else ""
+    return [f"At tick {status['tick']}: {guest['reason']}{words}.{granted}{observed}"]
+
+
+def _last_in_words(last: LastStatus) -> str:
+    done = "was" if last["result"] == "done" else "was to be"
+    way = "grown" if last["to_bytes"] > last["from_bytes"] else "shrunk"
+    detail = f" ({printable(last['detail'])})" if last["detail"] else ""
+    failed = "" if last["result"] == "done" else f" It came to this: {last['result']}{detail}."
+    because = f"{last['reason']}: {printable(last['words'])}" if last["words"] else last["reason"]
+    return f"It {done} {way} from {_step(last)} {ago(last['ago_s'])}, for {because}.{failed}"
+
+
+def _advice(guest: GuestStatus, status: Status) -> list[str]:
+    """What a person can do about it."""
+    advice = []
+    if guest["obstacle"] is None and guest["trust"] in ("absent", "silent"):
+        advice.append(
+            "Look in the guest whether its balloon driver runs (Linux: lsmod | grep virtio_balloon; "
+            "Windows: the service BLNSVR)."
+        )
+    if guest["trust"] == "lying":
+        advice.append("Its figures are impossible. Update its balloon driver, or set `manage: false` for it.")
+    if guest["in_distress"] and guest["ceiling"] is not None and guest["actual"] >= guest["ceiling"]:
+        advice.append("It has all that it may have and needs more: raise its maximum.")
+    elif guest["in_distress"] and status["rung"] in ("orange", "red"):
+        advice.append("The host is short: move a guest away, or lower what others are guaranteed.")
+    if guest["swapped"] and not guest["reports_free_pages"]:
+        advice.append(
+            "Give its balloon freePageReporting='on', so that the host does not swap what it has freed."
+        )
+    return [f"What to do: {advice[0]}", *(f"            {each}" for each in advice[1:])] if advice else []
+
+
+_TRUST: Final = {
+    "fresh": "it may be shrunk and grown",
+    "aging": "it may grow, but is not shrunk",
+    "stale": "it counts with what is resident, and is not shrunk",
+    "silent": "it is held where it is, and counts with its maximum",
+    "new": "it started a moment ago and is left to settle",
+    "absent": "it is held where it is",
+    "lying": "the last sample was impossible and was thrown away",
+}
+_OBSTACLES: Final = {
+    "unmanaged": "the configuration says `manage: false`",
+    "not-running": "it does not run",
+    "no-balloon": "it has no virtio balloon device; add <memballoon model='virtio'/>",
+    "in-job": "a migration, save, dump or snapshot is under way",
+    "locked-memory": "its memory is locked, so the host would gain nothing",
+    "hugepages": "it lives in huge pages, so the host would gain nothing",
+    "passthrough": "a passed-through device pins its memory",
+    "confidential": "its memory is encrypted (<launchSecurity>)",
+    "unreadable": "its monitor does not answer",
+}
