@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from balloond.host.files import Root, count_after
+from balloond.host.files import Root, number_after
 from balloond.host.kernel import read_pressure
 from balloond.model import Fault, FaultKind, Pressure
 from balloond.units import format_size
@@ -109,7 +109,7 @@ class _V1:
         return self.root.number(f"{self.base}{path}/memory.limit_in_bytes")
 
     def used(self, path: str) -> int | None:
-        return _used(self.root, f"{self.base}{path}", "memory.usage_in_bytes", "total_inactive_file")
+        return _used(self.root, f"{self.base}{path}", "memory.usage_in_bytes", "total_inactive_file ")
 
     def swap(self, path: str) -> tuple[int, int] | None:
         """The swap that may be had, and what of it is used. v1 limits and counts memory and swap together."""
@@ -139,7 +139,7 @@ class _V2:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def used(self, path: str) -> int | None:
-        return _used(self.root, f"{self.base}{path}", "memory.current", "inactive_file")
+        return _used(self.root, f"{self.base}{path}", "memory.current", "inactive_file ")
 
     def swap(self, path: str) -> tuple[int, int] | None:
         """The swap that may be had, and what of it is used; None when there is no limit."""
@@ -148,7 +148,7 @@ class _V2:
         return (most, used) if most is not None and used is not None else None
 
     def oom_kills(self, path: str) -> int | None:
-        return count_after("oom_kill", self.root.text(f"{self.base}{path}/memory.events"))
+        return number_after("oom_kill ", self.root.text(f"{self.base}{path}/memory.events"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +215,7 @@ def _used(root: Root, cgroup: str, usage_name: str, unused_name: str) -> int | N
     and guests that lost it freeze instead of being killed (seen on a full v1 cgroup without swap).
     """
     usage = root.number(f"{cgroup}/{usage_name}")
-    unused = count_after(unused_name, root.text(f"{cgroup}/memory.stat"))
+    unused = number_after(unused_name, root.text(f"{cgroup}/memory.stat"))
     return max(0, usage - (unused or 0)) if usage is not None else None
 
 

@@ -15,6 +15,8 @@ _CHUNK: Final = 65536
 """Asked for in one read. The kernel hands out /proc/vmstat a page at a time all the same (seq_file), so
 `text` reads on until the end."""
 
+_NUMBER_LENGTH: Final = 32  # room for any 64-bit number and the blanks that pad it
+
 
 @dataclass(frozen=True, slots=True)
 class Root:
@@ -59,13 +61,19 @@ def number_in(text: str | None) -> int | None:
         return None
 
 
-def count_after(word: str, text: str | None) -> int | None:
-    """The number after `word` in lines such as `oom_kill 3`; None when there is no such line."""
-    for line in (text or "").splitlines():
-        name, _, number = line.partition(" ")
-        if name == word:
-            return number_in(number)
-    return None
+def number_after(name: str, text: str | None) -> int | None:
+    """The number in the line that begins with `name`; None when there is no such line, or no number in it.
+
+    `name` ends as it is printed there, with a colon or a blank. Searching takes a third of the time of
+    splitting the text into lines, and a tick does this several hundred times.
+    """
+    lines = "\n" + (text or "")
+    start = lines.find("\n" + name)
+    if start < 0:
+        return None
+    after = start + 1 + len(name)
+    words = lines[after : after + _NUMBER_LENGTH].split(None, 1)
+    return int(words[0]) if words and words[0].isdecimal() else None
 
 
 def _all_of(descriptor: int) -> str:

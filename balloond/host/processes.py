@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.host.cgroup import Place, place_in
-from balloond.host.files import Root
+from balloond.host.files import Root, number_after
 from balloond.units import KIB
 
 _STATUS_SIZE: Final = 16 * KIB
 """More than /proc/PID/status ever is: 1.5 KiB, and a few more where it lists thousands of CPUs."""
-
-_FIGURE_LENGTH: Final = 32  # room for any 64-bit number and the blanks that pad it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ class Processes:
     def _process(self, known: _Known, status: str) -> Process | None:
         if known.place is None or not known.place.own:  # libvirt may still be on the way to moving it there
             known.place = place_in(self._root.text(f"/proc/{known.pid}/cgroup"))
-        rss, swapped = _kib_after("\nVmRSS:", status), _kib_after("\nVmSwap:", status)
+        rss, swapped = number_after("VmRSS:", status), number_after("VmSwap:", status)
         if rss is None:
             return None  # a zombie has no memory any more
         return Process(rss=rss * KIB, swapped=(swapped or 0) * KIB, place=known.place)
@@ -99,12 +97,3 @@ def _status(known: _Known) -> str | None:
         return os.pread(known.status, _STATUS_SIZE, 0).decode(errors="surrogateescape")
     except OSError:  # ESRCH: it ended
         return None
-
-
-def _kib_after(word: str, status: str) -> int | None:
-    """The number after `word`; a search rather than a split, since a tick does this for every guest."""
-    start = status.find(word)
-    if start < 0:
-        return None
-    figure = status[start + len(word) : start + len(word) + _FIGURE_LENGTH].split()
-    return int(figure[0]) if figure and figure[0].isdecimal() else None
