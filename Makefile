@@ -1,0 +1,44 @@
+# Every target sets up what it needs: system packages, .venv and a libvirt-python that fits this machine's libvirt.
+PYTHON ?= python3
+VENV := .venv/bin
+DEMO_SECONDS ?= 90
+
+.PHONY: help demo test check unit end-to-end bench format clean
+help:
+	@echo "make demo        six real guests on half the memory that they claim, managed for DEMO_SECONDS=$(DEMO_SECONDS)"
+	@echo "make test        everything: lint, types, unit to end-to-end tests on real guests"
+	@echo "make check       lint and types alone"
+	@echo "make unit        all tests that need no guests"
+	@echo "make end-to-end  the tests on real guests alone"
+	@echo "make bench       what a tick and the daemon cost on six real guests"
+
+.venv/ready: tools/bootstrap pyproject.toml
+	PYTHON=$(PYTHON) tools/bootstrap
+	touch $@
+
+demo: .venv/ready
+	DEMO_SECONDS=$(DEMO_SECONDS) $(VENV)/python -m balloond.lab demo
+
+check: .venv/ready
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+unit: .venv/ready
+	$(VENV)/pytest -q -m "not end_to_end"
+
+end-to-end: .venv/ready
+	$(VENV)/pytest -q -m end_to_end
+
+test: check
+	$(VENV)/pytest -q
+
+bench: .venv/ready
+	$(VENV)/python -m balloond.lab bench
+
+format: .venv/ready
+	$(VENV)/ruff format .
+	$(VENV)/ruff check --fix .
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
