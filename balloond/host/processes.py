@@ -36,8 +36,8 @@ class Process:
 @dataclass(slots=True)
 class _Known:
     pid: int
-    status: int  # the open descriptor of /proc/PID/status
-    place: Place | None
+    status: int | None  # the open descriptor of /proc/PID/status; None: the process ended
+    place: Place | None = None
 
 
 class Processes:
@@ -60,13 +60,16 @@ class Processes:
 
     def _read_one(self, uuid: str, pid: int) -> Process | None:
         known = self._known.get(uuid)
-        if known is not None and known.pid == pid and (text := _status(known)) is not None:
-            return self._process(known, text)
-        self._forget(uuid)
-        known = self._learn(uuid, pid)
-        text = _status(known) if known is not None else None
-        if known is None or text is None:
+        if known is None or known.pid != pid:
             self._forget(uuid)
+            known = self._known[uuid] = _Known(pid=pid, status=self._open(pid))
+        if known.status is None:
+            return None  # whoever has the number by now is not the guest
+        try:
+            text = os.pread(known.status, _STATUS_SIZE, 0).decode(errors="surrogateescape")
+        except OSError:  # ESRCH: it ended
+            os.close(known.status)
+            known.status = None
             return None
         return self._process(known, text)
 
@@ -78,22 +81,13 @@ class Processes:
             return None  # a zombie has no memory any more
         return Process(rss=rss * KIB, swapped=(swapped or 0) * KIB, place=known.place)
 
-    def _learn(self, uuid: str, pid: int) -> _Known | None:
+    def _open(self, pid: int) -> int | None:
         try:
-            status = os.open(self._root.real(f"/proc/{pid}/status"), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self._root.real(f"/proc/{pid}/status"), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
-        known = self._known[uuid] = _Known(pid=pid, status=status, place=None)
-        return known
 
     def _forget(self, uuid: str) -> None:
         known = self._known.pop(uuid, None)
-        if known is not None:
+        if known is not None and known.status is not None:
             os.close(known.status)
-
-
-def _status(known: _Known) -> str | None:
-    try:
-        return os.pread(known.status, _STATUS_SIZE, 0).decode(errors="surrogateescape")
-    except OSError:  # ESRCH: it ended
-        return None

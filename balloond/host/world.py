@@ -52,9 +52,12 @@ class Guests(Protocol):
         """The process of each guest for which it was found, by the guest's UUID."""
 
     def observe(
-        self, deadline_s: float, *, active: bool
+        self, deadline_s: float, *, active: bool, managed: Callable[[str, str, str], bool]
     ) -> tuple[tuple[Guest, ...] | None, tuple[Fault, ...]]:
-        """All guests in UUID order; None when the list could not be had. `active`: they may be touched."""
+        """All guests in UUID order; None when the list could not be had.
+
+        `active`: those for which `managed` (of UUID, name, title) holds may be asked for statistics.
+        """
 
     def set_target(self, action: SetTarget, deadline_s: float) -> Outcome:
         """Asks one guest's balloon for its new size."""
@@ -91,16 +94,21 @@ class RealWorld:
         self._root = Root(root)
         self._processes = Processes(self._root)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
+        self._pids: dict[str, int] = {}  # and the processes of those
 
     def observe(self) -> Snapshot:
         """The world now. Its time is that of the end: no sample in it is from the future."""
         config = self._config()
         look = self._look(config)
         deadline_s = min(max(config.interval_s, OBSERVE_LEAST_S), OBSERVE_MOST_S)
-        guests, faults = self._guests.observe(deadline_s, active=config.mode is Mode.ACTIVE)
+        guests, faults = self._guests.observe(
+            deadline_s,
+            active=config.mode is Mode.ACTIVE,
+            managed=lambda uuid, name, title: config.policy_for(uuid, name, title).manage,
+        )
         if guests is not None:
-            self._seen = guests
-            if (look.pids, look.managed) != (self._guests.qemu_pids, _managed(config, guests)):
+            self._seen, self._pids = guests, dict(self._guests.qemu_pids)
+            if (look.pids, look.managed) != (self._pids, _managed(config, guests)):
                 look = self._look(config)  # who shares the pool was not known before
         source = pool_source(look.figures, look.pool, config.host.memory)
         placed = tuple(_placed(guest, look, source) for guest in self._seen)
@@ -130,8 +138,7 @@ class RealWorld:
 
     def _look(self, config: Config) -> _Look:
         figures, faults = read_host(self._root)
-        pids = dict(self._guests.qemu_pids)
-        processes = self._processes.read(pids)
+        processes = self._processes.read(self._pids)
         managed = _managed(config, self._seen)
         pool = None
         if figures is not None:
@@ -139,7 +146,7 @@ class RealWorld:
             pool, pool_faults = find_pool(self._root, filter(None, places), figures.total)
             faults += pool_faults
         return _Look(
-            pids=pids,
+            pids=self._pids,
             managed=managed,
             figures=figures,
             processes=processes,

@@ -391,6 +391,21 @@ def test_a_process_that_ended_is_left_out_and_its_descriptor_closed() -> None:
     assert open_descriptors() == before
 
 
+def test_a_number_used_again_does_not_pass_for_the_guest(tmp_path: Path) -> None:
+    processes = Processes(Root(tmp_path))
+    status = tmp_path / "proc/101/status"
+    status.parent.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        status.symlink_to(f"/proc/{child.pid}/status")
+        assert processes.read({WEB: 101}).keys() == {WEB}
+        child.kill()
+    assert processes.read({WEB: 101}) == {}
+    status.unlink()
+    plant(tmp_path, process(101, on_v2("/other"), rss=700 * MIB))
+    assert processes.read({WEB: 101}) == {}
+    processes.close()
+
+
 # --- this very host --------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,7 @@ class FakeGuests:
     takes_s: float = 0.0
     deadlines_s: list[float] = field(default_factory=list)
     was_active: bool | None = None
+    could_be_touched: list[str] = field(default_factory=list)
     pids: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -79,11 +80,12 @@ class FakeGuests:
         return self.pids
 
     def observe(
-        self, deadline_s: float, *, active: bool
+        self, deadline_s: float, *, active: bool, managed: Callable[[str, str, str], bool]
     ) -> tuple[tuple[Guest, ...] | None, tuple[Fault, ...]]:
         self.clock.now_s += self.takes_s
         self.deadlines_s.append(deadline_s)
         self.was_active = active
+        self.could_be_touched = [one.name for one in self.guests or () if managed(one.uuid, one.name, "")]
         self.pids |= self.appearing
         return self.guests, self.faults
 
@@ -283,8 +285,11 @@ def test_without_libvirt_the_pool_is_still_that_of_the_guests_last_seen(scene: S
     scene.plant(cgroup_v2(SLICE, limit=8 * GIB, usage=3 * GIB))
     scene.world.observe()
     scene.guests.guests = None
+    scene.guests.pids.clear()
+    scene.guests.appearing.clear()
     scene.guests.faults = (Fault(kind=FaultKind.LIBVIRT_DOWN, subject="qemu:///system", detail="refused"),)
-    snapshot = scene.world.observe()
+    for _ in range(2):
+        snapshot = scene.world.observe()
     assert snapshot.guests is None
     assert snapshot.host is not None
     assert snapshot.host.total == 8 * GIB
@@ -325,6 +330,13 @@ def test_only_an_active_daemon_lets_guests_be_touched(scene: Scene, mode: Mode, 
     scene.config = replace(scene.config, mode=mode)
     scene.world.observe()
     assert scene.guests.was_active is active
+
+
+def test_guests_that_are_not_managed_are_not_touched(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    scene.world.observe()
+    assert scene.guests.could_be_touched == ["web"]
 
 
 # --- what is applied -------------------------------------------------------------------------------------
