@@ -14,7 +14,7 @@ from typing import Final
 
 from balloond.config.form import POLICY_NAMES
 from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule
-from balloond.units import format_size
+from balloond.units import MIB, format_size
 
 Contradiction = tuple[str, str]
 """The path of the key that is told off, and the text: what is wrong; what would be right."""
@@ -79,7 +79,7 @@ def _room(config: Config, written: Written) -> Iterator[Contradiction]:
     for where, policy in _policies(config):
         size = policy.minimum.size
         if size is not None and size > left and policy.manage and written.sets(f"{where}.minimum"):
-            wanted = f"write at most {format_size(left)}, or more host.memory"
+            wanted = f"write at most {left // MIB}MiB, or more host.memory"
             yield (
                 f"{where}.minimum",
                 f"{format_size(size)} can't be had: {kept} leave {format_size(left)}; {wanted}",

@@ -24,15 +24,13 @@ def describe(config: Config) -> str:
 
 
 def _mode(config: Config) -> str:
-    does = "decides and acts" if config.mode is Mode.ACTIVE else "decides and exports, touches no guest"
+    does = "decides and acts" if config.mode is Mode.ACTIVE else "decides and exports, and touches no guest,"
     return f"mode: {config.mode.value}: {does} every {config.interval_s:g} s, over {config.libvirt_uri}"
 
 
 def _host(host: HostPolicy) -> str:
     memory = (
-        "all that the host or the guests' cgroup has"
-        if host.memory is None
-        else format_size(host.memory)
+        "all that the host or the guests' cgroup has" if host.memory is None else format_size(host.memory)
     )
     reserve, pool = describe_amount(host.reserve), describe_amount(host.pool)
     return f"{memory}, less a reserve of {reserve}, with {pool} kept free for growth"
