@@ -30,6 +30,7 @@ from balloond.model import (
     Snapshot,
     State,
 )
+from balloond.units import MIB
 
 OBSERVE_LEAST_S: Final = 1.0
 """However short the interval: libvirt 9 took 2.2 ms a guest, so that 200 of them need about half of it."""
@@ -39,6 +40,9 @@ OBSERVE_MOST_S: Final = 5.0
 
 APPLY_MOST_S: Final = 5.0
 """For all actions of one turn. What is left then is asked for again in the next turn, on newer numbers."""
+
+QEMU_OVERHEAD: Final = 32 * MIB
+"""What a QEMU process is taken to need beside its guest's memory, until its resident size shows more."""
 
 SET_MOST_S: Final = 2.0
 """For one action. It takes milliseconds; a guest that needs seconds hangs, and others wait behind it."""
@@ -131,9 +135,7 @@ class RealWorld:
     def _set(self, action: SetTarget, ends_s: float) -> Outcome:
         left_s = ends_s - self._monotonic()
         if left_s <= 0:
-            return Outcome(
-                action=action, result=Result.TIMED_OUT, detail="no time was left for it in this turn"
-            )
+            return Outcome(action=action, result=Result.BUSY, detail="no time was left for it in this turn")
         return self._guests.set_target(action, min(left_s, SET_MOST_S))
 
     def _look(self, config: Config) -> _Look:
@@ -174,6 +176,7 @@ def _placed(guest: Guest, look: _Look, source: PoolSource) -> Guest:
     process = look.processes.get(guest.uuid)
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
         return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
+    guest = replace(guest, overhead=QEMU_OVERHEAD)
     return replace(guest, rss=process.rss, swapped=process.swapped) if process is not None else guest
 
 

@@ -92,7 +92,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     guarantee, ceiling = _bounds(policy, guest)
     known, distress = memory.known, memory.distress
     working_set = known.slow + distress.cache_need
-    extra = margin(working_set, known.variance, guest.maximum)
+    extra = margin(working_set, known.growth, guest.maximum)
     suffering = not distress.calm(now_s) and guest.actual < ceiling
     want = max(working_set + extra, squeezed_want(known, guest.actual), guarantee)
     pressing = 1.05 * known.recent + min(128 * MIB, guest.maximum // 8)

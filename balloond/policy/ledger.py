@@ -55,9 +55,11 @@ class Own:
 
 
 def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: float) -> Own:
-    """What the host itself uses: neither available nor resident in a guest."""
-    resident = sum(g.rss if g.rss is not None else g.actual for g in guests)
-    now = max(0.0, float(host.total - host.available - resident))
+    """What the host itself uses: neither available nor resident in a guest. A merged page stands in the resident
+    size of every guest that shares it, and takes memory only once."""
+    resident = sum(g.rss if g.rss is not None else g.actual for g in guests if g.in_pool)
+    merged = host.ksm.saved if host.ksm else 0
+    now = max(0.0, float(host.total - host.available - resident + merged))
     if before is None:
         return Own(peak=now, seen_s=now_s)
     keep = exp(-max(0.0, now_s - before.seen_s) / OWN_DECAY_S)

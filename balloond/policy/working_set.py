@@ -8,7 +8,7 @@ beyond is a margin, for growth between two looks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp
 from typing import Final
 
 from balloond.policy.trust import Sample
@@ -16,6 +16,11 @@ from balloond.units import GIB, MIB
 
 RECENT_DECAY_S: Final = 60.0
 DECAY_S: Final = 900.0
+
+GROWTH_AHEAD: Final = 3.0
+"""Samples' worth of growth held ahead: one until it is seen, one until donors gave, one for the balloon to move.
+A variance in its place is too slow for a ramp's first minute (underprovision on the July trace at 2x, two days,
+0.107 GiB s a machine-day with it, see docs/benchmark.md for the figure without)."""
 
 SQUEEZED_SHARE: Final = 0.02
 """Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
@@ -29,34 +34,34 @@ still, so that a guest that wants eight times its size waits for four samples an
 class WorkingSet:
     """The estimator's memory, in bytes."""
 
-    last: int = 0  # the demand of the newest sample
+    last: int = 0  # the least that the demand was at the newest sample
     usable: int = 0
     recent: float = 0.0
     slow: float = 0.0
-    variance: float = 0.0  # of growth from one sample to the next, bytes squared
+    growth: float = 0.0  # from one sample to the next, bytes: its recent peak
     squeezed: int = 0  # samples running that found hardly anything usable
 
 
 def follow(before: WorkingSet, sample: Sample, actual: int, *, first: bool) -> WorkingSet:
     """The working set after one more believed sample."""
     growth = 0.0 if first else max(0.0, float(sample.low - before.last))
-    keep = exp(-sample.elapsed_s / DECAY_S)
+    recently = exp(-sample.elapsed_s / RECENT_DECAY_S)
     squeezed = sample.usable < SQUEEZED_SHARE * actual and sample.high >= 0.75 * actual
     return WorkingSet(
-        last=sample.high,
+        last=sample.low,
         usable=sample.usable,
-        recent=_rise_or_decay(before.recent, sample, exp(-sample.elapsed_s / RECENT_DECAY_S)),
-        slow=_rise_or_decay(before.slow, sample, keep),
-        variance=before.variance * keep + growth * growth * (1 - keep),
+        recent=_rise_or_decay(before.recent, sample, recently),
+        slow=_rise_or_decay(before.slow, sample, exp(-sample.elapsed_s / DECAY_S)),
+        growth=max(growth, before.growth * recently),
         squeezed=before.squeezed + 1 if squeezed else 0,
     )
 
 
-def margin(working_set: float, variance: float, maximum: int) -> int:
-    """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, three standard deviations of the
-    growth between samples; at most a quarter of the guest."""
+def margin(working_set: float, growth: float, maximum: int) -> int:
+    """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for growth as fast as
+    its recent peak until memory can be there; at most a quarter of the guest."""
     least = 128 * MIB if maximum < 2 * GIB else 256 * MIB
-    return int(min(max(0.1 * working_set, least, 3 * sqrt(variance)), 0.25 * maximum))
+    return int(min(max(0.1 * working_set, least, GROWTH_AHEAD * growth), 0.25 * maximum))
 
 
 def squeezed_want(known: WorkingSet, actual: int) -> int:

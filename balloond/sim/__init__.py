@@ -1,0 +1,1 @@
+"""Simulated hosts and guests under the very same loop and `decide`."""
