@@ -246,6 +246,9 @@ class Demand:
     ceiling: int  # the most that it may be given: its maximum or the operator's
     margin: int
     in_distress: bool
+    sampled_s: float | None = (
+        None  # when its newest believed sample was taken, monotonic; None: there is none
+    )
     memory: Any = field(repr=False)  # policy.demand.Memory: what the estimator carries to the next tick
 
 

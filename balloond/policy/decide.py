@@ -78,7 +78,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     standing = climb(known.host.standing if known.host else None, host, reserve, pool, now_s)
     entitlements, kept, fits = _entitle(views, ledger)
     positions = [
-        Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
+        Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, left_alone=v.left_alone)
         for v, e in zip(views, entitlements, strict=True)
     ]
     made = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
@@ -104,8 +104,11 @@ class _View:
 
     @property
     def stake(self) -> Stake:
-        heard = self.demand.trust not in (Trust.ABSENT, Trust.SILENT)
-        return Stake(guest=self.guest, target=self.movement.target, heard=heard or self.obstacle is not None)
+        return Stake(guest=self.guest, target=self.movement.target, heard=self.left_alone or self.movable)
+
+    @property
+    def left_alone(self) -> bool:
+        return self.obstacle is not None
 
     @property
     def movable(self) -> bool:
@@ -191,7 +194,7 @@ def _conclude(
         target = None if move.target is None else move.target // MIB * MIB
         asks = target is not None and target not in (guest.actual, movement.target)
         if asks and target is not None:
-            movement = ask(movement, guest, target, now_s)
+            movement = ask(movement, guest, target, move.reason, now_s)
         verdict = Verdict(
             uuid=guest.uuid,
             name=guest.name,

@@ -117,5 +117,6 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         ceiling=ceiling,
         margin=extra,
         in_distress=suffering,
+        sampled_s=memory.hearing.sampled_s,
         memory=memory,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from balloond.model import Guest, Outcome, Result
+from balloond.model import Guest, Outcome, Reason, Result
 from balloond.units import MIB
 
 ARRIVED: Final = 4 * MIB
@@ -29,6 +29,7 @@ class Movement:
     """What was last asked of a guest's balloon, and how far it came. Times are monotonic seconds."""
 
     target: int | None = None  # asked for and not yet reached
+    reason: Reason = Reason.STEADY  # why
     nearest: int = 0  # the smallest distance from the target seen so far
     progressed_s: float = 0.0
     aside_until_s: float | None = None  # left alone until then; None: never was
@@ -66,11 +67,12 @@ def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float)
     return before
 
 
-def ask(before: Movement, guest: Guest, target: int, now_s: float) -> Movement:
+def ask(before: Movement, guest: Guest, target: int, reason: Reason, now_s: float) -> Movement:
     """The movement once the guest is asked for `target`."""
     return replace(
         before,
         target=target,
+        reason=reason,
         nearest=abs(guest.actual - target),
         progressed_s=now_s,
         changed_s=now_s,

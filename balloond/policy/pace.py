@@ -43,7 +43,11 @@ class Position:
     demand: Demand
     entitlement: int
     movement: Movement
-    movable: bool
+    left_alone: bool  # an obstacle forbids to touch it
+
+    @property
+    def movable(self) -> bool:
+        return not self.left_alone and self.demand.trust not in (Trust.ABSENT, Trust.SILENT)
 
     @property
     def band(self) -> int:
@@ -94,7 +98,7 @@ def moves(
         _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
     elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * pool:
         _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS)
-    return tuple(made.get(i) or _still(p, rung, now_s) for i, p in enumerate(positions))
+    return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions))
 
 
 def _bring_below_ceilings(positions: Sequence[Position], free: Sequence[int], made: dict[int, Move]) -> None:
@@ -177,6 +181,8 @@ def _shrink(
 def _may_shrink(p: Position, rung: Rung, now_s: float) -> bool:
     if p.demand.trust is not Trust.FRESH or p.movement.stalled(now_s):
         return False
+    if p.demand.sampled_s is None or p.demand.sampled_s < p.movement.changed_s:
+        return False  # it has not spoken since it was last moved
     return not p.demand.in_distress or rung >= Rung.RED
 
 
@@ -202,12 +208,14 @@ def _hand_out(
         made[i] = Move(target=p.high + grant, reason=reason)
 
 
-def _still(p: Position, rung: Rung, now_s: float) -> Move:
+def _still(p: Position, now_s: float) -> Move:
     """Why nothing new is asked of this guest."""
-    if not p.movable:
+    if p.left_alone:
         return Move(target=None, reason=Reason.OBSTACLE)
-    if p.movement.aside(now_s):
+    if p.movement.aside(now_s) or p.movement.stalled(now_s):
         return Move(target=None, reason=Reason.STUCK)
+    if p.movement.target is not None:
+        return Move(target=None, reason=p.movement.reason)
     match p.demand.trust:
         case Trust.FRESH:
             return Move(target=None, reason=Reason.STEADY)

@@ -1,0 +1,271 @@
+"""The core's promises, each on the smallest world that shows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from balloond.config.settings import Amount, GuestPolicy, GuestRule, Mode
+from balloond.model import Obstacle, Reason, Result, State, Trust
+from balloond.units import GIB, MIB
+from tests.made import Lab, Machine, config
+
+
+def crowd(**more: object) -> Lab:
+    """Four guests of 4 GiB on a host of 8 GiB, each using 1 GiB."""
+    return Lab([Machine(name=f"g{i}") for i in range(4)], **more)  # type: ignore[arg-type]  # fields of Lab
+
+
+def test_nothing_moves_while_all_guests_fit_at_their_maximum() -> None:
+    lab = Lab([Machine(name="a"), Machine(name="b")], total=10 * GIB)
+    lab.run(50)
+    assert lab.done == []
+
+
+def test_idle_guests_are_shrunk_until_the_ledger_holds_and_then_all_is_still() -> None:
+    lab = crowd()
+    tick = lab.run(60)
+    ledger = tick.decision.ledger
+    assert ledger is not None
+    assert ledger.covered
+    assert lab.committed() <= lab.total - ledger.reserve
+    settled = len(lab.done)
+    lab.run(300)
+    assert len(lab.done) == settled
+
+
+def test_no_guest_is_shrunk_below_what_it_uses_or_its_guarantee() -> None:
+    lab = crowd(config=config(minimum=0.4))
+    lab.run(100)
+    assert all(machine.actual >= max(machine.uses, int(0.4 * machine.maximum)) for machine in lab.machines)
+
+
+def test_a_growing_guest_is_granted_from_free_memory_in_one_step() -> None:
+    lab = crowd()
+    lab.run(60)
+    guest = lab["g0"]
+    before = guest.actual
+    guest.uses = before - 32 * MIB
+    lab.run(2)
+    assert guest.actual > before + 128 * MIB
+    assert lab.verdict("g0").reason in (Reason.NEED, Reason.NO_ROOM, Reason.STEADY)
+
+
+def test_growth_never_exceeds_what_is_free_at_that_instant() -> None:
+    lab = crowd()
+    lab.run(60)
+    for name in ("g0", "g1", "g2", "g3"):
+        lab[name].uses = lab[name].actual
+    for _ in range(20):
+        tick = lab.run()
+        ledger = tick.decision.ledger
+        assert ledger is not None
+        grown = sum(max(0, o.action.target - o.action.actual) for o in tick.outcomes)
+        assert grown <= max(0, ledger.headroom)
+        assert lab.committed() <= lab.total
+
+
+@pytest.mark.parametrize("silence_s", [20, 60, 400])
+def test_a_guest_whose_statistics_are_old_is_never_shrunk(silence_s: int) -> None:
+    lab = crowd()
+    lab.run(4)
+    lab["g0"].quiet = True
+    lab.run(int(silence_s / 2 - 6))
+    before = lab["g0"].actual
+    lab["g1"].uses = 3 * GIB
+    lab.run(8)
+    assert lab["g0"].actual >= before
+    assert lab.verdict("g0").reason is Reason.UNTRUSTED
+
+
+@pytest.mark.parametrize(
+    "lie", [{"untrusted_usable": 5 * GIB}, {"untrusted_usable": -1}, {"untrusted_available": 2**63}]
+)
+def test_impossible_statistics_hold_the_guest_and_move_no_other(lie: dict[str, int | None]) -> None:
+    honest, lying = crowd(), crowd()
+    for lab in (honest, lying):
+        lab.run(60)
+    lying["g0"].statistics = lie
+    before = lying["g0"].actual
+    for lab in (honest, lying):
+        lab.run(60)
+    assert lying["g0"].actual == before
+    assert lying.verdict("g0").demand.trust in (Trust.LYING, Trust.STALE)  # type: ignore[union-attr]
+    assert [m.actual for m in lying.machines[1:]] == [m.actual for m in honest.machines[1:]]
+
+
+def test_a_guest_without_a_driver_is_left_alone_and_counted_as_its_maximum() -> None:
+    lab = crowd()
+    lab["g0"].statistics = {"untrusted_usable": None, "untrusted_unused": None}
+    tick = lab.run(60)
+    assert lab["g0"].actual == lab["g0"].maximum
+    assert lab.verdict("g0").reason is Reason.UNTRUSTED
+    assert all(lab[name].actual < 4 * GIB for name in ("g1", "g2", "g3"))
+    assert tick.decision.ledger is not None
+    assert tick.decision.ledger.committed >= 4 * GIB
+
+
+@pytest.mark.parametrize("obstacle", [o for o in Obstacle if o is not Obstacle.UNMANAGED])
+def test_a_guest_with_an_obstacle_is_left_alone_while_others_are_managed(obstacle: Obstacle) -> None:
+    lab = crowd()
+    lab["g0"].more = {"obstacle": obstacle}
+    lab.run(60)
+    assert lab["g0"].actual == lab["g0"].maximum
+    assert lab.verdict("g0").obstacle is obstacle
+    assert any(lab[name].actual < 4 * GIB for name in ("g1", "g2", "g3"))
+
+
+def test_a_paused_guest_and_one_that_the_operator_excludes_are_left_alone() -> None:
+    lab = crowd(
+        config=config(guests=(GuestRule(name="g1", policy=GuestPolicy(manage=False)),)),
+    )
+    lab["g0"].more = {"state": State.PAUSED}
+    lab.run(60)
+    assert lab["g0"].actual == lab["g1"].actual == 4 * GIB
+    assert lab.verdict("g0").obstacle is Obstacle.NOT_RUNNING
+    assert lab.verdict("g1").obstacle is Obstacle.UNMANAGED
+
+
+def test_targets_are_frozen_while_the_host_or_the_guests_cannot_be_read() -> None:
+    lab = crowd()
+    lab.run(3)
+    for lost in ("host_lost", "guests_lost"):
+        setattr(lab, lost, True)
+        before = len(lab.done)
+        tick = lab.run(10)
+        assert len(lab.done) == before
+        assert {v.reason for v in tick.decision.verdicts} == {Reason.FROZEN}
+        setattr(lab, lost, False)
+    lab.run(60)
+    assert lab.tick is not None
+    assert lab.tick.decision.ledger is not None
+    assert lab.tick.decision.ledger.covered
+
+
+def test_a_balloon_that_does_not_move_is_put_aside_and_others_give_instead() -> None:
+    lab = crowd()
+    lab["g0"].obeys = False
+    lab.run(60)
+    assert lab.verdict("g0").reason is Reason.STUCK
+    assert all(lab[name].actual < 3 * GIB for name in ("g1", "g2", "g3"))
+    asked = [action for action in lab.done if action.name == "g0"]
+    lab.run(900)
+    again = [action for action in lab.done if action.name == "g0"]
+    assert len(asked) < len(again) < len(asked) + 40  # tried again, ever more seldom
+
+
+@pytest.mark.parametrize("result", [Result.REFUSED, Result.TIMED_OUT, Result.UNREACHABLE, Result.BUSY])
+def test_a_failed_write_is_tried_again(result: Result) -> None:
+    lab = crowd()
+    lab.refuse = result
+    lab.run(5)
+    assert lab.done == []
+    lab.refuse = None
+    lab.run(60)
+    assert lab.done
+
+
+def test_swapping_guests_get_memory_back_in_one_step_and_are_not_shrunk_for_a_while() -> None:
+    lab = crowd()
+    lab.run(200)
+    guest = lab["g0"]
+    before = guest.actual
+    guest.statistics = {"untrusted_swap_in": 0}
+    lab.run()
+    guest.statistics = {"untrusted_swap_in": 64 * MIB}
+    lab.run()
+    assert lab.verdict("g0").reason is Reason.DISTRESS
+    assert guest.actual >= min(1.2 * before, guest.maximum)
+    lab["g1"].uses = 3 * GIB
+    given = guest.actual
+    lab.run(100)
+    assert guest.actual >= given
+
+
+def test_faults_just_after_boot_are_no_distress() -> None:
+    lab = crowd()
+    lab.run(60)
+    lab["g0"].more = {"incarnation": 1}
+    lab["g0"].statistics = {"untrusted_swap_in": 0}
+    lab.run()
+    for swapped in range(1, 60):
+        lab["g0"].statistics = {"untrusted_swap_in": swapped * 64 * MIB}
+        lab.run()
+        assert lab.verdict("g0").reason is not Reason.DISTRESS
+
+
+def test_a_new_guest_is_held_until_its_numbers_settle() -> None:
+    lab = crowd()
+    lab.run(60)
+    lab.machines.append(Machine(name="new"))
+    lab.run(10)
+    assert lab["new"].actual == 4 * GIB
+    assert lab.verdict("new").reason is Reason.SETTLING
+    lab.run(100)
+    assert lab["new"].actual < 4 * GIB
+
+
+def test_a_guest_that_resets_its_balloon_by_a_reboot_is_a_stranger_again() -> None:
+    lab = crowd()
+    lab.run(60)
+    guest = lab["g0"]
+    guest.actual, guest.more = guest.maximum, {"incarnation": 1}
+    lab.run()
+    assert lab.verdict("g0").demand.trust is Trust.NEW  # type: ignore[union-attr]
+    tick = lab.run(100)
+    assert tick.decision.ledger is not None
+    assert tick.decision.ledger.covered
+
+
+def test_a_liar_gains_no_more_than_the_memory_that_it_touches() -> None:
+    lab = crowd()
+    lab.run(60)
+    lab["g0"].resident = 700 * MIB
+    lab["g0"].uses = 700 * MIB
+    lab["g0"].statistics = {"untrusted_usable": 0}
+    lab.run(100)
+    verdict = lab.verdict("g0")
+    assert verdict.demand is not None
+    assert verdict.demand.working_set <= 1 * GIB
+
+
+def test_when_guests_leave_everybody_gets_its_maximum_back() -> None:
+    lab = crowd()
+    lab.run(60)
+    assert any(machine.actual < 4 * GIB for machine in lab.machines)
+    lab.machines = lab.machines[:1]
+    lab.run(20)
+    assert lab["g0"].actual == 4 * GIB
+
+
+def test_the_operators_maximum_is_kept_even_when_memory_is_free() -> None:
+    lab = Lab(
+        [Machine(name="a")],
+        config=config(
+            guests=(GuestRule(name="a", policy=GuestPolicy(maximum=Amount(size=2 * GIB))),),
+        ),
+    )
+    lab.run(60)
+    assert lab["a"].actual == 2 * GIB
+
+
+def test_observe_mode_decides_the_same_first_step_and_asks_nothing() -> None:
+    watching = crowd(config=config(mode=Mode.OBSERVE))
+    tick = watching.run(20)
+    assert watching.done == []
+    assert {outcome.result for outcome in tick.outcomes} == {Result.OBSERVED}
+
+
+def test_the_hosts_own_use_is_taken_out_before_guests_are_served() -> None:
+    lab = crowd(own=2 * GIB)
+    lab.run(100)
+    assert lab.committed() <= lab.total - 2 * GIB
+
+
+def test_a_jump_of_the_wall_clock_makes_no_fresh_guest_old() -> None:
+    lab = crowd()
+    lab.run(10)
+    for machine in lab.machines:
+        machine.quiet = True
+        machine.stamp_s += 100_000
+    lab.run()
+    assert {v.demand.trust for v in lab.tick.decision.verdicts if v.demand} == {Trust.FRESH}  # type: ignore[union-attr]
