@@ -6,14 +6,14 @@ process is killed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from balloond.lab import accelerator, image, leavings
+from balloond.lab.daemon import Daemon
 from balloond.lab.domain import Machine, describe
 from balloond.lab.faults import LabError
 from balloond.lab.guest import Guest
@@ -22,26 +22,30 @@ from balloond.lab.pool import Pool
 from balloond.units import MIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
     """What all arenas share: the guests' image, libvirt, and how guests are run here."""
 
-    image: image.Image
-    libvirtd: Libvirtd
-    accelerator: str
-
-    @classmethod
-    def open(cls) -> Self:
+    def __init__(self) -> None:
         """Builds, starts and probes what is not there yet, and clears what dead runs left."""
+        if os.geteuid() != 0:
+            raise LabError("the lab makes cgroups and swap files; run it as root")
         leavings.sweep()
-        built = image.build()
-        return cls(image=built, libvirtd=Libvirtd(), accelerator=accelerator.choose(built))
+        self.image = image.build()
+        self.libvirtd = Libvirtd()
+        self.accelerator = accelerator.choose(self.image)
+        self._arenas: list[Arena] = []
 
     def arena(self, *, pool: int, swap: int = 0) -> Arena:
-        """A new pool of that many bytes, with as much host swap beside it."""
-        return Arena(self, pool=pool, swap=swap)
+        """A new pool of that many bytes, with as much host swap beside it as is asked for."""
+        self._arenas.append(Arena(self, pool=pool, swap=swap))
+        return self._arenas[-1]
+
+    def close_arenas(self) -> None:
+        while self._arenas:
+            self._arenas.pop().close()
 
     def close(self) -> None:
+        self.close_arenas()
         self.libvirtd.close()
 
     def __enter__(self) -> Self:
@@ -59,15 +63,20 @@ class Arena:
         self.guests: list[Guest] = []
         self.home = leavings.begin()
         self._started = 0
+        self._daemons: list[Daemon] = []
         self._reaper = subprocess.Popen(
             [sys.executable, "-m", "balloond.lab.reaper", str(self.home)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us; the reaper outlives it
         )
         self.pool = Pool(run=self.home.name, limit=pool)
-        self.pool.create()
-        if swap:
-            self._add_swap(swap)
+        try:
+            self.pool.create()
+            if swap:
+                self._add_swap(swap)
+        except LabError:
+            self.close()
+            raise
 
     @property
     def run(self) -> str:
@@ -106,14 +115,29 @@ class Arena:
         self.guests.append(guest)
         return guest
 
+    def daemon(self, **options: Any) -> Daemon:
+        """The real balloond over this arena's guests, ready; `options` are its configuration's keys."""
+        daemon = Daemon(self.home, options)
+        self._daemons.append(daemon)
+        return daemon
+
+    def lost(self) -> list[Guest]:
+        """Guests that ended without our doing."""
+        return [guest for guest in self.guests if guest.lost]
+
     def close(self) -> None:
-        """Ends and removes all that this arena made."""
-        for guest in self.guests:
-            guest.destroy()
-        leavings.clear(self.home)
-        assert self._reaper.stdin is not None  # noqa: S101  (it was made with a pipe)
-        self._reaper.stdin.close()
-        self._reaper.wait()
+        """Ends and removes all that this arena made; doing it again does nothing."""
+        try:
+            for daemon in self._daemons:
+                if daemon.running:
+                    daemon.stop()
+        finally:
+            for guest in self.guests:
+                guest.disown()
+            leavings.clear(self.home)
+            assert self._reaper.stdin is not None  # noqa: S101  (it was made with a pipe)
+            self._reaper.stdin.close()
+            self._reaper.wait()
 
     def _add_swap(self, size: int) -> None:
         path = self.home / "host.swap"
@@ -132,7 +156,5 @@ class Arena:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

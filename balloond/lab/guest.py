@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from balloond.lab import leavings
 from balloond.lab.channel import Channel, Report
 from balloond.lab.domain import Machine
 from balloond.lab.faults import LabError
@@ -31,11 +32,14 @@ class Guest:
         self.name = name
         self._libvirtd = libvirtd
         self._serial = serial
+        self._ended = False
         try:
             domain = libvirtd.connection.createXML(xml)
             self.uuid: str = domain.UUIDString()
+            self.pid = int(Path(f"/run/libvirt/qemu/{name}.pid").read_text())  # QEMU's
+            self._process = leavings.identity(self.pid)
             self._channel = Channel(_channel_path(domain.XMLDesc()))
-        except libvirt.libvirtError as error:
+        except (libvirt.libvirtError, OSError) as error:
             raise LabError(f"libvirt does not start {name}: {error}") from error
 
     @property
@@ -44,9 +48,14 @@ class Guest:
         return self._libvirtd.connection.lookupByName(self.name)
 
     @property
-    def pid(self) -> int:
-        """QEMU's process."""
-        return int(Path(f"/run/libvirt/qemu/{self.name}.pid").read_text())
+    def running(self) -> bool:
+        """Whether its QEMU lives."""
+        return leavings.lives(self._process)
+
+    @property
+    def lost(self) -> bool:
+        """Whether its QEMU ended without our doing: the host's OOM killer's, or crashed."""
+        return not self.running and not self._ended
 
     @property
     def rss(self) -> int:
@@ -94,9 +103,14 @@ class Guest:
         """Asks the balloon for a size, behind any daemon's back."""
         self.domain.setMemoryFlags(target // KIB, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def disown(self) -> None:
+        """Expects its end from now on, whoever brings it about."""
+        self._ended = True
+        self._channel.close()
+
     def destroy(self) -> None:
         """Ends it at once; a guest that is gone already is fine."""
-        self._channel.close()
+        self.disown()
         with contextlib.suppress(libvirt.libvirtError):
             self.domain.destroy()
 

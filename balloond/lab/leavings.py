@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ ROOT: Final = Path("/var/lib/balloond-lab")
 """Everything that the lab keeps. Under /var/lib, where only root can have put it and QEMU's user may pass."""
 RUNS: Final = ROOT / "runs"
 LIBVIRT_LOGS: Final = Path("/var/log/libvirt/qemu")
+LIBVIRT_STATE: Final = Path("/run/libvirt/qemu")
 PATIENCE_S: Final = 10.0  # a daemon told to stop first leaves its guests safe; then it is ended
 
 
@@ -67,6 +69,7 @@ def clear(home: Path) -> None:
     pool.remove(home.name)
     for swap in home.glob("*.swap"):
         subprocess.run(["swapoff", str(swap)], capture_output=True, check=False)
+    _wait(lambda: not any(LIBVIRT_STATE.glob(f"{guest_prefix(home.name)}*")))  # it logs each guest's end
     for log in LIBVIRT_LOGS.glob(f"{guest_prefix(home.name)}*.log*"):
         log.unlink(missing_ok=True)
     shutil.rmtree(home, ignore_errors=True)
@@ -92,8 +95,13 @@ def _owned(home: Path) -> bool:
 def _end(noted: list[str]) -> None:
     for process in filter(lives, noted):
         os.kill(int(process.split()[0]), signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE_S
-    while any(map(lives, noted)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    _wait(lambda: not any(map(lives, noted)))
     for process in filter(lives, noted):
         os.kill(int(process.split()[0]), signal.SIGKILL)
+
+
+def _wait(happened: Callable[[], bool]) -> None:
+    """Until it happened or patience ends: what comes after is done in either case."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -24,7 +24,8 @@ from balloond.lab.leavings import ROOT, identity, lives
 URI: Final = "qemu:///system"
 PROGRAMS: Final = ("virtlogd", "libvirtd")  # in this order: libvirtd needs the other for guests' consoles
 NOTE: Final = ROOT / "libvirtd"  # the processes that the lab started
-USERS: Final = ROOT / "libvirtd.users"
+USERS: Final = ROOT / "libvirtd.users"  # locked, shared, by every lab that uses libvirt
+TURN: Final = ROOT / "libvirtd.turn"  # locked by whoever starts or stops it
 START_S: Final = 30.0
 
 
@@ -38,10 +39,11 @@ class Libvirtd:
         ROOT.mkdir(parents=True, exist_ok=True)
         self._connection: Any = None
         self._use: TextIO = USERS.open("w")
-        fcntl.flock(self._use, fcntl.LOCK_EX)  # two labs must not start it at once
-        if not _answers():
-            self.start()
-        fcntl.flock(self._use, fcntl.LOCK_SH)
+        with TURN.open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(self._use, fcntl.LOCK_SH)
+            if not _answers():
+                self.start()
 
     @property
     def connection(self) -> Any:
@@ -96,7 +98,8 @@ def stop_unused() -> None:
     """Stops the libvirtd that a lab started, unless a lab or a guest still uses it."""
     if not any(map(lives, _noted())):
         return
-    with USERS.open("w") as users:
+    with TURN.open("w") as turn, USERS.open("w") as users:
+        fcntl.flock(turn, fcntl.LOCK_EX)
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
