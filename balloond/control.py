@@ -24,6 +24,7 @@ from typing import Any, Final
 LONGEST_REQUEST: Final = 4096  # bytes; the longest sensible one has fewer than 100
 LONGEST_REPLY: Final = 64 * 1024 * 1024  # bytes a client reads: some 50,000 guests
 MOST_CLIENTS: Final = 16  # at once; the oldest is dropped for a seventeenth
+BACKLOG: Final = 128  # connections not yet accepted; beyond them the kernel itself turns clients away
 DEADLINE_S: Final = 5.0  # for a whole conversation
 MODE: Final = 0o660  # owner and group may ask; the operator chooses the group by the directory
 
@@ -195,7 +196,7 @@ def _listen(path: Path) -> socket.socket:
                 raise SocketRefused(f"{path} is there and is no socket; remove it or set `control_socket`")
             path.unlink()
         listener.bind(str(path))
-        listener.listen(MOST_CLIENTS)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise SocketRefused(
@@ -259,7 +260,7 @@ def _advice(path: str, error: OSError) -> str:
             )
         case PermissionError():
             return f"{path}: you may not ask; become root or a member of the socket's group"
-        case TimeoutError():
+        case TimeoutError() | BlockingIOError():
             return f"{path}: balloond did not answer in time; look at its log (journalctl -u balloond)"
         case _:
             return f"{path}: {error.strerror or error}"

@@ -98,6 +98,8 @@ class Settings:
         for field, key in self.PINNED.items():
             if getattr(read, field) != pinned[field]:
                 self._log.warning("a change needs a restart", key=key, kept=pinned[field])
+        if read.interval_s != self.current.interval_s:
+            self._log.warning("guests go on telling their statistics as often as before until a restart")
         self.current = replace(read, **pinned)
         self._log.info("configuration reloaded", file=self._path, mode=self.current.mode.value)
         return True
@@ -369,8 +371,12 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
     try:
         log.info("balloond starts", version=__version__, mode=config.mode.value, uri=config.libvirt_uri)
         guests = LibvirtGuests(
-            uri=config.libvirt_uri, period_s=config.interval_s, state_directory=config.state_directory
+            uri=config.libvirt_uri,
+            period_s=config.interval_s,
+            state_directory=config.state_directory,
+            log=log,
         )
+        metrics.watch_child(lambda: guests.child_pid)
         daemon = Daemon(
             settings=settings,
             world=RealWorld(

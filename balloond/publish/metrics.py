@@ -78,6 +78,10 @@ class Metrics(Collector):
             if before is not None:
                 self._count_moves(before, tick)
 
+    def watch_child(self, pid: Callable[[], int | None]) -> None:
+        """Also exports what the process that holds libvirt's connection costs, under a prefix of its own."""
+        ProcessCollector(namespace="balloond_libvirt", pid=lambda: pid() or "none", registry=self._registry)
+
     def turned(self, *, took_s: float, cpu_s: float) -> None:
         """One whole turn of the loop took so long, and cost the main thread so much."""
         with self._lock:
@@ -281,9 +285,11 @@ _DEMAND: Final[tuple[tuple[str, str, Callable[[Demand], int]], ...]] = (
     ("working_set_bytes", "Estimate of what it uses.", lambda demand: demand.working_set),
     ("want_bytes", "Its working set and a margin.", lambda demand: demand.want),
     ("floor_bytes", "It is not shrunk below this while the host can help it.", lambda demand: demand.floor),
+    ("in_distress", "1 while it suffers for memory.", lambda demand: demand.in_distress),
+)
+_BOUNDS: Final[tuple[tuple[str, str, Callable[[Demand], int]], ...]] = (
     ("guarantee_bytes", "The operator's promise.", lambda demand: demand.guarantee),
     ("ceiling_bytes", "The most that it may be given.", lambda demand: demand.ceiling),
-    ("in_distress", "1 while it suffers for memory.", lambda demand: demand.in_distress),
 )
 _WHO: Final = ("uuid", "guest")
 _LARGEST_REPORTED: Final = 1 << 60  # beyond it stand -1 and 2^64 - 1, which drivers send for `missing`
@@ -318,10 +324,12 @@ def _of_verdicts(verdicts: list[Verdict], who: _Who) -> Iterator[Metric]:
     for name, documentation, read in _VERDICT:
         values = [(who[verdict.uuid], read(verdict)) for verdict in verdicts]
         yield _gauge(f"balloond_guest_{name}", documentation, _WHO, values)
-    estimated = [(who[verdict.uuid], verdict.demand) for verdict in verdicts if verdict.demand]
-    for name, documentation, tell in _DEMAND:
-        told = [(whom, tell(demand)) for whom, demand in estimated]
-        yield _gauge(f"balloond_guest_{name}", documentation, _WHO, told)
+    bounded = [(who[verdict.uuid], verdict.demand) for verdict in verdicts if verdict.demand]
+    estimated = [(who[each.uuid], each.demand) for each in verdicts if each.demand and not each.obstacle]
+    for table, demands in ((_BOUNDS, bounded), (_DEMAND, estimated)):  # one left alone is not estimated
+        for name, documentation, tell in table:
+            told = [(whom, tell(demand)) for whom, demand in demands]
+            yield _gauge(f"balloond_guest_{name}", documentation, _WHO, told)
     trusts = [((*whom, demand.trust.value), 1) for whom, demand in estimated]
     reasons = [((*who[verdict.uuid], verdict.reason.value), 1) for verdict in verdicts]
     obstacles = [((*who[each.uuid], each.obstacle.value), 1) for each in verdicts if each.obstacle]

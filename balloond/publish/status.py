@@ -208,8 +208,9 @@ def _ledger(ledger: Ledger) -> LedgerStatus:
 
 
 def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) -> GuestStatus:
-    statistics, demand = guest.statistics, verdict.demand if verdict else None
+    statistics, bounds = guest.statistics, verdict.demand if verdict else None
     obstacle = verdict.obstacle if verdict else guest.obstacle
+    demand = bounds if obstacle is None else None  # one that is left alone is not estimated
     heard = statistics is not None and statistics.last_update_s > 0
     done = history.last(guest.uuid)
     return GuestStatus(
@@ -233,8 +234,8 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         working_set=demand.working_set if demand else None,
         want=demand.want if demand else None,
         floor=demand.floor if demand else None,
-        guarantee=demand.guarantee if demand else None,
-        ceiling=demand.ceiling if demand else None,
+        guarantee=bounds.guarantee if bounds else None,
+        ceiling=bounds.ceiling if bounds else None,
         in_distress=demand.in_distress if demand else None,
         entitlement=verdict.entitlement if verdict else None,
         target=verdict.target if verdict else None,

@@ -254,7 +254,7 @@ def _needs_of(guest: GuestStatus) -> list[str]:
 
 
 def _now(guest: GuestStatus, status: Status) -> list[str]:
-    if guest["reason"] is None:
+    if guest["reason"] is None or guest["obstacle"] is not None:
         return []
     words = f": {printable(guest['words'])}" if guest["words"] else ""
     granted = (

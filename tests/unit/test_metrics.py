@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import urllib.error
@@ -16,7 +17,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from balloond.config.settings import Listen
-from balloond.model import Fault, FaultKind, Host, Ksm, Obstacle, Pressure, Result, Rung, Statistics, Trust
+from balloond.model import Fault, FaultKind, Host, Ksm, Obstacle, Pressure, Result, Rung, Statistics
 from balloond.publish import scrape
 from balloond.publish.metrics import Metrics
 from balloond.publish.scrape import MetricsServer
@@ -141,6 +142,24 @@ def test_a_number_that_means_missing_is_not_shown_as_a_number() -> None:
         assert "balloond_guest_swap_in_bytes_total" not in names(scraped(metrics))
 
 
+def test_of_a_guest_that_is_left_alone_no_estimate_is_shown() -> None:
+    metrics = Metrics()
+    metrics.publish(sealed.tick(sealed.guest(), verdicts=(sealed.verdict(obstacle=Obstacle.LOCKED),)))
+    samples = scraped(metrics)
+    assert value(samples, "balloond_guest_obstacle", **WEB, obstacle="locked-memory") == 1
+    assert value(samples, "balloond_guest_guarantee_bytes", **WEB) == GIB
+    assert value(samples, "balloond_guest_working_set_bytes", **WEB) is None
+    assert value(samples, "balloond_guest_trust", **WEB, trust="fresh") is None
+
+
+def test_the_process_that_holds_libvirts_connection_is_watched_too_while_there_is_one() -> None:
+    metrics, pid = Metrics(), [None, os.getpid()]
+    metrics.watch_child(lambda: pid[-1])
+    assert value(scraped(metrics), "balloond_libvirt_process_resident_memory_bytes")
+    pid.pop()
+    assert value(scraped(metrics), "balloond_libvirt_process_resident_memory_bytes") is None
+
+
 def test_actions_are_counted_by_result_reason_and_direction() -> None:
     metrics = Metrics()
     metrics.publish(
@@ -208,12 +227,13 @@ def everything() -> Metrics:
         pressure=Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1),
         ksm=Ksm(run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None),
     )
-    stopped = sealed.verdict(obstacle=Obstacle.LOCKED, estimate=sealed.demand(trust=Trust.STALE))
+    pinned = sealed.verdict(sealed.UUID_2, obstacle=Obstacle.LOCKED)
     metrics.publish(
         sealed.tick(
             replace(sealed.guest(statistics=statistics), swapped=MIB),
+            sealed.guest(sealed.UUID_2),
             host=host,
-            verdicts=(stopped,),
+            verdicts=(sealed.verdict(), pinned),
             outcomes=(sealed.outcome(),),
             rung=Rung.RED,
         )

@@ -1,0 +1,257 @@
+"""Does the status say what the tick says, and can it be read, by a program and by a person?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from balloond.model import Fault, FaultKind, Obstacle, Reason, Result, Rung, State, Tick, Trust
+from balloond.publish.journal import Journal, to_json
+from balloond.publish.status import GuestStatus, History, Status, solvency, status
+from balloond.publish.words import ago, describe_status, explain, find, standing
+from balloond.units import GIB
+from tests.unit import sealed
+
+
+def published(*ticks: Tick) -> Status:
+    history = History()
+    for tick in ticks:
+        history.publish(tick)
+    return status(ticks[-1], history, mode="active", version="1.2.3")
+
+
+def only_guest(answer: Status) -> GuestStatus:
+    assert answer["guests"] is not None
+    (guest,) = answer["guests"]
+    return guest
+
+
+def test_a_status_survives_json_unchanged() -> None:
+    answer = published(
+        sealed.tick(sealed.guest(), verdicts=(sealed.verdict(),), outcomes=(sealed.outcome(),))
+    )
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+
+
+def test_what_was_last_done_is_remembered_over_quiet_ticks() -> None:
+    first = sealed.tick(sealed.guest(), outcomes=(sealed.outcome(),))
+    answer = published(first, *(sealed.tick(sealed.guest(), number=number) for number in (2, 3)))
+    last = only_guest(answer)["last"]
+    assert last is not None
+    assert (last["ago_s"], last["from_bytes"], last["to_bytes"]) == (4, 2 * GIB, GIB)
+    assert (last["reason"], last["result"]) == ("shrink-for-others", "done")
+
+
+def test_a_guest_that_has_gone_is_forgotten_and_one_that_can_not_be_seen_is_not() -> None:
+    first = sealed.tick(sealed.guest(), outcomes=(sealed.outcome(),))
+    lost, gone, back = (
+        sealed.tick(listed=False, number=2),
+        sealed.tick(number=2),
+        sealed.tick(sealed.guest(), number=3),
+    )
+    assert only_guest(published(first, lost, back))["last"] is not None
+    assert only_guest(published(first, gone, back))["last"] is None
+
+
+def test_an_obstacle_that_the_core_found_is_shown() -> None:
+    verdict = sealed.verdict(obstacle=Obstacle.UNMANAGED, reason=Reason.OBSTACLE)
+    assert only_guest(published(sealed.tick(sealed.guest(), verdicts=(verdict,))))["obstacle"] == "unmanaged"
+
+
+def test_solvency_counts_every_maximum_against_memory_and_swap() -> None:
+    tick = sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2))
+    assert solvency(tick) == -2 * GIB
+    with_swap = replace(sealed.HOST, swap_total=3 * GIB, swap_free=3 * GIB)
+    assert solvency(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=with_swap)) == GIB
+    elsewhere = replace(sealed.guest(sealed.UUID_2), in_pool=False)
+    assert solvency(sealed.tick(sealed.guest(), elsewhere)) == 2 * GIB
+    assert solvency(sealed.tick(listed=False)) is None
+    assert solvency(sealed.tick(accounts=None)) is None
+
+
+# --- in words --------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_line_for_each_guest_with_columns_under_their_headings() -> None:
+    guests = (sealed.guest(), sealed.guest(sealed.UUID_2, "a-much-longer-name"))
+    verdicts = (sealed.verdict(target=GIB), sealed.verdict(sealed.UUID_2, "a-much-longer-name"))
+    lines = describe_status(published(sealed.tick(*guests, verdicts=verdicts))).splitlines()
+    heading, first, second = lines[-3:]
+    assert first.startswith("a-much-longer-name") and second.startswith("web-1")
+    assert first.index("fresh") == second.index("fresh") == heading.index("STATE")
+    assert "1 GiB" in second and "1 GiB" not in first.split("4 GiB", 1)[1].split("1.5 GiB")[0]
+
+
+def test_the_host_is_told_of_with_what_is_wrong_and_what_to_do() -> None:
+    fault = Fault(kind=FaultKind.GUEST_UNREADABLE, subject=sealed.UUID, detail="no answer in 1 s")
+    text = describe_status(
+        published(
+            sealed.tick(
+                sealed.guest(),
+                sealed.guest(sealed.UUID_2),
+                faults=(fault,),
+                rung=Rung.ORANGE,
+                accounts=sealed.ledger(covered=False, own=8 * GIB),
+            )
+        )
+    )
+    for words in (
+        "orange",
+        "8 GiB",
+        "no answer in 1 s",
+        "More is committed",
+        "Lower them",
+        "Add as much swap",
+    ):
+        assert words in text
+
+
+def test_without_libvirt_and_without_a_host_it_says_so() -> None:
+    text = describe_status(published(sealed.tick(listed=False, host=None, accounts=None)))
+    assert "Host: unknown" in text and "Guests: unknown" in text
+    assert "Guests: none." in describe_status(published(sealed.tick()))
+
+
+def test_names_can_not_move_the_cursor_or_make_lines_of_their_own() -> None:
+    name = "evil\x1b[2J\nroot  9 GiB\r\u202egnp"
+    tick = sealed.tick(sealed.guest(name=name), verdicts=(sealed.verdict(name=name),))
+    for text in (
+        describe_status(published(tick)),
+        explain(only_guest(published(tick)), published(tick)),
+    ):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert r"evil\x1b[2J\nroot" in text
+
+
+def test_wide_characters_and_long_names_keep_the_columns_straight() -> None:
+    names = ("日本語", "x" * 80)
+    guests = [
+        sealed.guest(uuid, name) for uuid, name in zip((sealed.UUID, sealed.UUID_2), names, strict=True)
+    ]
+    lines = describe_status(published(sealed.tick(*guests))).splitlines()[-2:]
+    assert lines[1].startswith("日本語" + " " * (32 - 6) + "  ")
+    assert lines[0].startswith("x" * 31 + "…  ")
+
+
+def test_lines_are_cut_at_the_terminals_width() -> None:
+    tick = sealed.tick(sealed.guest(), verdicts=(sealed.verdict(),))
+    assert all(len(line) <= 40 for line in describe_status(published(tick), width=40).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("state", "obstacle", "trust", "distress", "shown"),
+    [
+        (State.PAUSED, Obstacle.NOT_RUNNING, Trust.FRESH, False, "paused"),
+        (State.RUNNING, Obstacle.LOCKED, Trust.FRESH, False, "locked-memory"),
+        (State.RUNNING, None, Trust.FRESH, True, "distress"),
+        (State.RUNNING, None, Trust.SILENT, False, "silent"),
+    ],
+)
+def test_the_one_word_that_matters_most_is_shown(
+    state: State, obstacle: Obstacle | None, trust: Trust, distress: bool, shown: str
+) -> None:
+    verdict = sealed.verdict(obstacle=obstacle, estimate=sealed.demand(trust=trust, in_distress=distress))
+    assert (
+        standing(only_guest(published(sealed.tick(sealed.guest(state=state), verdicts=(verdict,))))) == shown
+    )
+
+
+def test_one_guest_is_explained_in_sentences() -> None:
+    tick = sealed.tick(
+        sealed.guest(),
+        verdicts=(sealed.verdict(target=GIB, reason=Reason.DONATE),),
+        outcomes=(sealed.outcome(result=Result.BUSY, detail="a migration is under way"),),
+    )
+    text = explain(only_guest(published(tick)), published(tick))
+    for words in (
+        "It has 2 GiB of at most 4 GiB.",
+        "asked for 1 GiB",
+        "QEMU occupies 1 GiB",
+        "3 s old",
+        "You guarantee it 1 GiB",
+        "shrink-for-others",
+        "busy (a migration is under way)",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("trust", list(Trust))
+@pytest.mark.parametrize("obstacle", [None, *Obstacle])
+def test_every_trust_and_obstacle_has_words(trust: Trust, obstacle: Obstacle | None) -> None:
+    verdict = sealed.verdict(obstacle=obstacle, estimate=sealed.demand(trust=trust))
+    answer = published(sealed.tick(sealed.guest(), verdicts=(verdict,)))
+    text = explain(only_guest(answer), answer)
+    assert "see docs" not in text
+    assert obstacle is None or f"left alone: {obstacle.value}." not in text
+
+
+def test_a_silent_guest_comes_with_advice() -> None:
+    verdict = sealed.verdict(estimate=sealed.demand(trust=Trust.ABSENT))
+    answer = published(sealed.tick(sealed.guest(statistics=None), verdicts=(verdict,)))
+    assert "virtio_balloon" in explain(only_guest(answer), answer)
+
+
+def test_guests_are_found_by_name_by_uuid_and_by_how_it_begins() -> None:
+    answer = published(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2, "db")))
+    assert [guest["name"] for guest in find(answer, "db")] == ["db"]
+    assert [guest["name"] for guest in find(answer, sealed.UUID)] == ["web-1"]
+    assert [guest["name"] for guest in find(answer, "0b0b")] == ["db"]
+    assert find(answer, "0b") == [] == find(answer, "nobody")
+
+
+def test_times_are_told_in_the_unit_that_says_enough() -> None:
+    assert [ago(seconds) for seconds in (3, 119, 120, 7199, 7200, 200_000)] == [
+        "3 s ago",
+        "119 s ago",
+        "2 min ago",
+        "120 min ago",
+        "2 h ago",
+        "2 d ago",
+    ]
+
+
+# --- the journal -----------------------------------------------------------------------------------------
+
+
+def test_the_same_tick_gives_the_same_bytes_and_the_cores_memory_stays_out() -> None:
+    def tick() -> Tick:
+        return sealed.tick(sealed.guest(), verdicts=(sealed.verdict(),), outcomes=(sealed.outcome(),))
+
+    assert to_json(tick()) == to_json(tick())
+    written = json.loads(to_json(tick()))
+    assert written["snapshot"]["guests"][0]["statistics"]["untrusted_usable"] == sealed.HEARD.untrusted_usable
+    assert written["decision"]["rung"] == "green"
+    assert "memory" not in written["decision"]["verdicts"][0]
+    assert "\n" not in to_json(tick())
+
+
+def test_a_full_journal_becomes_the_older_one_and_there_are_two(tmp_path: Path) -> None:
+    path, complaints = tmp_path / "journal", list[str]()
+    tick = sealed.tick(sealed.guest())
+    journal = Journal(path, complaints.append, limit=3 * len(to_json(tick)) + 10)
+    for number in range(1, 9):
+        journal.publish(replace(tick, number=number))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["journal", "journal.1"]
+    kept = [
+        json.loads(line)["number"] for name in ("journal.1", "journal") for line in _lines(tmp_path / name)
+    ]
+    assert kept == [4, 5, 6, 7, 8]
+    assert not complaints
+
+
+def test_a_journal_that_can_not_be_written_complains_once_and_takes_up_again(tmp_path: Path) -> None:
+    complaints = list[str]()
+    journal = Journal(tmp_path / "missing" / "journal", complaints.append)
+    for number in (1, 2):
+        journal.publish(sealed.tick(number=number))
+    assert len(complaints) == 1 and "not being recorded" in complaints[0]
+    (tmp_path / "missing").mkdir()
+    journal.publish(sealed.tick(number=3))
+    assert len(_lines(tmp_path / "missing" / "journal")) == 1
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
