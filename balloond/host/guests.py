@@ -56,14 +56,14 @@ class Guests:
         self,
         *,
         uri: str,
-        period_s: int,
-        state_directory: Path,
+        period_s: float,
+        state_directory: Path | str,
         now: Callable[[], float] = time.monotonic,
         log: Log | None = None,
         run_directory: Path = RUN_DIRECTORY,
     ) -> None:
-        """`period_s` is the statistics period for guests that have none; it may be assigned later."""
-        self.period_s = period_s
+        """`period_s` is the statistics period for guests that have none, in whole seconds at the least 1."""
+        self._period_s = max(1, round(period_s))
         self._uri = uri
         self._now = now
         self._log = log or Log()
@@ -71,7 +71,7 @@ class Guests:
         self._link = Link(uri, now)
         self._roster = Roster()
         self._quarantine = Quarantine()
-        self._periods = Periods(state_directory)
+        self._periods = Periods(Path(state_directory))
         self._careful_until = self._blocks_at = float("-inf")
         self._down_since: float | None = None
         self._connections_seen = 0
@@ -186,38 +186,43 @@ class Guests:
 
     def _look(self, until: float) -> None:
         """Definitions that are due, and jobs, of as many guests as a tick has time for."""
-        wanted = self._due()
-        asked: str | None = None
-        request = [[known.row.uuid, wants_xml] for known, wants_xml in wanted]
-        if not request:
-            return
-        try:
-            for part in self._link.parts("look", until, self._half_until(until), guests=request):
-                match part:
-                    case ["asking", asked]:
-                        pass
-                    case ["answer", uuid, job, xml, error]:
-                        self._take_look(uuid, job, xml, error)
-        except HungError:
-            if asked is not None:
+        request = self._due()
+        while request:
+            asked = ""
+            try:
+                for part in self._link.parts("look", until, self._half_until(until), guests=request):
+                    match part:
+                        case ["asking", str(asked)]:
+                            pass
+                        case ["answer", uuid, job, xml, error]:
+                            self._take_look(uuid, job, xml, error)
+                return
+            except HungError:
+                if not asked:
+                    raise
                 self._strike(asked)
-            self._connect(until)
+                self._connect(until)
+                request = [item for item in request if item[0] > asked]  # it is in the order of UUIDs
 
-    def _due(self) -> list[tuple[Known, bool]]:
-        """Whom to look at, and whether for the definition: never read ones first, then the oldest."""
+    def _due(self) -> list[tuple[str, bool, bool]]:
+        """Whom to look at, whether for the definition, and whether for a job.
+
+        Definitions never read come first, then the oldest. Jobs are looked at in turn. A guest that was not
+        read just now isn't asked for its job: libvirt would wait for its monitor (seen with 9.0), while the
+        definition comes at once.
+        """
         now = self._now()
-        reachable = [known for known in self._roster if not known.left_out]
-        unread = [known for known in reachable if known.facts is None and not known.broken]
+        unread = [known for known in self._roster if known.facts is None and not known.broken]
+        readable = [known for known in self._roster if known.row.is_full]
         old = [
-            known for known in reachable if known not in unread and now - known.read_s >= DEFINITIONS_EVERY_S
+            known for known in readable if now - known.read_s >= DEFINITIONS_EVERY_S and known not in unread
         ]
         old.sort(key=lambda known: known.read_s)
         definitions = {known.row.uuid for known in unread + old[:DEFINITIONS_A_TICK]}
-        count = min(len(reachable), JOBS_A_TICK)
-        turn = list(islice(cycle(reachable), self._jobs_from, self._jobs_from + count)) if reachable else []
-        self._jobs_from = (self._jobs_from + count) % max(len(reachable), 1)
-        also = [known for known in reachable if known.row.uuid in definitions and known not in turn]
-        return [(known, known.row.uuid in definitions) for known in turn + also]
+        count = min(len(readable), JOBS_A_TICK)
+        jobs = {known.row.uuid for known in islice(cycle(readable), self._jobs_from, self._jobs_from + count)}
+        self._jobs_from = (self._jobs_from + count) % max(len(readable), 1)
+        return [(uuid, uuid in definitions, uuid in jobs) for uuid in sorted(definitions | jobs)]
 
     def _take_look(self, uuid: str, job: int | None, xml: str | None, error: Sequence[object] | None) -> None:
         known = self._roster.get(uuid)
@@ -250,7 +255,7 @@ class Guests:
         for known in silent:
             uuid = known.row.uuid
             try:
-                self._link.call("period", until, uuid=uuid, period_s=self.period_s)
+                self._link.call("period", until, uuid=uuid, period_s=self._period_s)
                 self._set_facts_period(known)
             except LibvirtError as refused:
                 known.period_retry_s = self._now() + PERIOD_RETRY_S
@@ -268,7 +273,7 @@ class Guests:
             return False
         ours = note is not None and facts.statistics_period_s == note.put
         return (
-            (facts.statistics_period_s == 0 or (ours and facts.statistics_period_s != self.period_s))
+            (facts.statistics_period_s == 0 or (ours and facts.statistics_period_s != self._period_s))
             and known.row.state is State.RUNNING
             and self._now() >= known.period_retry_s
             and managed(known.row.uuid, known.row.name, facts.title)
@@ -277,7 +282,7 @@ class Guests:
     def _note_periods(self, silent: Iterable[Known]) -> bool:
         notes = self._periods.notes
         fresh = {
-            uuid: Note(was=notes[uuid].was if uuid in notes else 0, put=self.period_s)
+            uuid: Note(was=notes[uuid].was if uuid in notes else 0, put=self._period_s)
             for uuid in (known.row.uuid for known in silent)
         }
         try:
@@ -308,7 +313,7 @@ class Guests:
 
     def _set_facts_period(self, known: Known) -> None:
         if known.facts is not None:
-            known.facts = replace(known.facts, statistics_period_s=self.period_s)
+            known.facts = replace(known.facts, statistics_period_s=self._period_s)
 
     def restore_periods(self, deadline_s: float) -> None:
         """Puts back every period that we, or a daemon before us, set and nobody changed since.
@@ -331,7 +336,7 @@ class Guests:
 
     def _restore_period(self, uuid: str, note: Note, until: float) -> None:
         """Raises what a call does."""
-        parts = list(self._link.parts("look", until, lambda: until, guests=[[uuid, True]]))
+        parts = list(self._link.parts("look", until, lambda: until, guests=[[uuid, True, False]]))
         match parts[-1]:
             case ["answer", _, _, str(xml), _] if _period_in(xml) == note.put:
                 self._link.call("period", until, uuid=uuid, period_s=note.was)

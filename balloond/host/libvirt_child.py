@@ -128,14 +128,14 @@ class Servant:
                 say({"part": ["answer", *row(*pair)]})
 
     def look(self, request: Any) -> None:
-        """For each [UUID, whether its XML is wanted] a part [UUID, type of its job, XML, error]."""
-        for uuid, wants_xml in request["guests"]:
+        """For each [UUID, whether its XML, whether its job is wanted] a part [UUID, job's type, XML, error]."""
+        for uuid, wants_xml, wants_job in request["guests"]:
             say({"part": ["asking", uuid]})
             xml = error = job = None
             try:
                 domain = self.connection.lookupByUUIDString(uuid)
                 xml = domain.XMLDesc(0) if wants_xml else None
-                job = self.job(domain)
+                job = self.job(domain) if wants_job else None
             except self.libvirt.libvirtError as refused:
                 error = described(refused)
             say({"part": ["answer", uuid, job, xml, error]})
@@ -168,9 +168,15 @@ class Servant:
         return domains
 
     def job(self, domain: Any) -> int:
-        """The type of the guest's job, 0 for none; drivers that know no jobs have none."""
+        """The type of the guest's job, 0 for none; drivers that know no jobs have none.
+
+        A backup is no obstacle: it may take hours, and meanwhile statistics and balloon work as ever (seen
+        with libvirt 9.0 and QEMU 7.2).
+        """
         try:
             kind: int = domain.jobInfo()[0]
+            if kind and domain.jobStats().get("operation") == self.libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+                return 0
         except self.libvirt.libvirtError as refused:
             if refused.get_error_code() != self.libvirt.VIR_ERR_NO_SUPPORT:
                 raise
