@@ -55,7 +55,7 @@ files:
                  the control socket where nothing else is configured
 
 see also:
-  balloond(8), docs/operating.md
+  balloond --help, docs/operating.md
 """
 
 

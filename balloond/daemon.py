@@ -334,7 +334,7 @@ environment:
                     as systemd sets them: sd_notify(3), systemd.exec(5)
 
 see also:
-  balloonctl(1), docs/operating.md, docs/metrics.md
+  balloonctl --help, docs/operating.md, docs/metrics.md
 """
 
 

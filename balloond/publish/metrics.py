@@ -281,13 +281,13 @@ _VERDICT: Final[tuple[tuple[str, str, Callable[[Verdict], int]], ...]] = (
     ("target_bytes", "The size that its balloon was last asked for.", lambda verdict: verdict.target),
     ("entitlement_bytes", "What division of the host grants it.", lambda verdict: verdict.entitlement),
 )
-_DEMAND: Final[tuple[tuple[str, str, Callable[[Demand], int]], ...]] = (
-    ("working_set_bytes", "Estimate of what it uses.", lambda demand: demand.working_set),
+_DEMAND: Final[tuple[tuple[str, str, Callable[[Demand], int | None]], ...]] = (
+    ("working_set_bytes", "Estimate of what it uses.", lambda demand: demand.working_set or None),
     ("want_bytes", "Its working set and a margin.", lambda demand: demand.want),
     ("floor_bytes", "It is not shrunk below this while the host can help it.", lambda demand: demand.floor),
     ("in_distress", "1 while it suffers for memory.", lambda demand: demand.in_distress),
 )
-_BOUNDS: Final[tuple[tuple[str, str, Callable[[Demand], int]], ...]] = (
+_BOUNDS: Final[tuple[tuple[str, str, Callable[[Demand], int | None]], ...]] = (
     ("guarantee_bytes", "The operator's promise.", lambda demand: demand.guarantee),
     ("ceiling_bytes", "The most that it may be given.", lambda demand: demand.ceiling),
 )

@@ -231,7 +231,7 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         deflates_on_oom=guest.deflates_on_oom,
         reports_free_pages=guest.reports_free_pages,
         trust=demand.trust.value if demand else None,
-        working_set=demand.working_set if demand else None,
+        working_set=(demand.working_set or None) if demand else None,  # 0: it was never heard
         want=demand.want if demand else None,
         floor=demand.floor if demand else None,
         guarantee=bounds.guarantee if bounds else None,

@@ -241,10 +241,13 @@ def _numbers_of(guest: GuestStatus) -> list[str]:
 
 
 def _needs_of(guest: GuestStatus) -> list[str]:
-    if guest["working_set"] is None:
+    if guest["want"] is None:
         return []
     lines = [
-        f"It is estimated to use {_size(guest['working_set'])}; with a margin it wants {_size(guest['want'])}.",
+        "What it uses is not known yet."
+        if guest["working_set"] is None
+        else f"It is estimated to use {_size(guest['working_set'])}; with a margin it wants "
+        f"{_size(guest['want'])}.",
         f"You guarantee it {_size(guest['guarantee'])}. Now it is not shrunk below {_size(guest['floor'])}, "
         f"nor grown above {_size(guest['ceiling'])}.",
     ]

@@ -61,6 +61,14 @@ def test_an_obstacle_that_the_core_found_is_shown() -> None:
     assert only_guest(published(sealed.tick(sealed.guest(), verdicts=(verdict,))))["obstacle"] == "unmanaged"
 
 
+def test_what_a_guest_uses_is_unknown_until_it_was_heard() -> None:
+    unheard = replace(sealed.demand(trust=Trust.NEW), working_set=0)
+    answer = published(sealed.tick(sealed.guest(), verdicts=(sealed.verdict(estimate=unheard),)))
+    assert only_guest(answer)["working_set"] is None
+    assert "not known yet" in explain(only_guest(answer), answer)
+    assert " ?  " in describe_status(answer)
+
+
 def test_solvency_counts_every_maximum_against_memory_and_swap() -> None:
     tick = sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2))
     assert solvency(tick) == -2 * GIB
