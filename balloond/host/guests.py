@@ -46,6 +46,9 @@ ACTION_S: Final = 2.0  # a monitor answers within milliseconds, or when QEMU is 
 ACTIONS_S: Final = 5.0  # for all of a tick's actions: the watchdog and the next tick wait
 RESTORE_S: Final = 1.0  # for one guest, at exit
 
+PATIENCE_S: Final = 0.25
+"""A guest that was given less time to answer did not hang: the time was over. A monitor takes 2 ms."""
+
 _WAKING: Final = ("started", "stopped", "paused", "resumed", "reboot", "job-completed")
 
 
@@ -76,6 +79,7 @@ class Guests:
         self._down_since: float | None = None
         self._connections_seen = 0
         self._jobs_from = 0
+        self._read_after = ""  # the UUID after which reading one by one goes on
         self._period_notes_fail = False
 
     # --- observing ---
@@ -153,7 +157,7 @@ class Guests:
         skipped = set(left_out)
         while True:
             asked: str | None = None
-            request = {"block": block, "except": sorted(skipped | read.keys())}
+            request = {"block": block, "after": self._read_after, "except": sorted(skipped | read.keys())}
             try:
                 for part in self._link.parts("read_each", until, self._half_until(until), **request):
                     match part:
@@ -166,14 +170,16 @@ class Guests:
                             self._log.debug("libvirt refused a guest's figures", uuid=uuid, why=text)
                         case _:
                             listed = {uuid: row_of([uuid, name, number, None]) for uuid, name, number in part}
+                self._read_after = ""
                 break
-            except HungError:
+            except HungError as hung:
                 if not listed:
                     raise
                 if asked is not None:
                     skipped.add(asked)
-                    self._strike(asked)
-                if self._now() >= until:
+                    self._blame(asked, hung)
+                if until - self._now() < PATIENCE_S:
+                    self._read_after = asked or ""  # the others come first next time
                     break
                 self._connect(until)
             except LibvirtError as refused:  # listing itself failed
@@ -187,7 +193,7 @@ class Guests:
     def _look(self, until: float) -> None:
         """Definitions that are due, and jobs, of as many guests as a tick has time for."""
         request = self._due()
-        while request:
+        while request and until - self._now() >= PATIENCE_S:
             asked = ""
             try:
                 for part in self._link.parts("look", until, self._half_until(until), guests=request):
@@ -197,10 +203,10 @@ class Guests:
                         case ["answer", uuid, job, xml, error]:
                             self._take_look(uuid, job, xml, error)
                 return
-            except HungError:
+            except HungError as hung:
                 if not asked:
                     raise
-                self._strike(asked)
+                self._blame(asked, hung)
                 self._connect(until)
                 request = [item for item in request if item[0] > asked]  # it is in the order of UUIDs
 
@@ -253,18 +259,20 @@ class Guests:
         if not silent or not self._note_periods(silent):
             return
         for known in silent:
-            uuid = known.row.uuid
+            uuid, period_s = known.row.uuid, self._period_s
+            if until - self._now() < PATIENCE_S:
+                return  # the others' turn comes in the next tick
             try:
-                self._link.call("period", until, uuid=uuid, period_s=self._period_s)
+                self._link.call("period", self._half_until(until)(), uuid=uuid, period_s=period_s)
                 self._set_facts_period(known)
             except LibvirtError as refused:
                 known.period_retry_s = self._now() + PERIOD_RETRY_S
                 self._log.warning(
                     "a guest's statistics can't be turned on", guest=known.row.name, why=refused.text
                 )
-            except HungError:
+            except HungError as hung:
                 known.period_retry_s = self._now() + PERIOD_RETRY_S
-                self._strike(uuid)
+                self._blame(uuid, hung)
                 self._connect(until)
 
     def _needs_period(self, known: Known, managed: Callable[[str, str, str], bool]) -> bool:
@@ -377,10 +385,10 @@ class Guests:
             answer = self._link.call("set", until, uuid=action.uuid, kib=action.target // KIB)
         except DownError as down:
             return Result.UNREACHABLE, str(down)
-        except HungError:
-            self._strike(action.uuid)
+        except HungError as hung:
+            self._blame(action.uuid, hung)
             known.trouble = "its monitor did not answer"
-            return Result.TIMED_OUT, f"no answer within {until - self._now():.1f} s"
+            return Result.TIMED_OUT, f"no answer within {hung.waited_s:.1f} s"
         except LibvirtError as refused:
             return refusal(refused, active=True)
         match answer:
@@ -443,6 +451,10 @@ class Guests:
             skipped = known.row.fields is not None and not known.row.is_full and not known.job
             if skipped and known.row.state is State.RUNNING and known.row.uuid not in suspects:
                 self._strike(known.row.uuid)
+
+    def _blame(self, uuid: str, hung: HungError) -> None:
+        if hung.waited_s >= PATIENCE_S:
+            self._strike(uuid)
 
     def _strike(self, uuid: str) -> None:
         known = self._roster.get(uuid)

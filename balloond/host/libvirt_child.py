@@ -108,12 +108,13 @@ class Servant:
     def read_each(self, request: Any) -> None:
         """The same one by one, each in a part, so that the parent sees which guest does not answer.
 
-        The first part lists who is there, as [UUID, name, ID]; guests in `except` are not asked.
+        The first part lists who is there, as [UUID, name, ID]; guests in `except` are not asked. The order is
+        that of UUIDs, from the one that follows `after`.
         """
         excepted = set(request["except"])
         groups, nowait = self.groups(request), self.libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         domains = self.active()
-        domains.sort(key=lambda domain: domain.UUIDString())
+        domains.sort(key=lambda domain: (domain.UUIDString() <= request["after"], domain.UUIDString()))
         say({"part": [row(domain, None)[:3] for domain in domains]})
         for domain in domains:
             if domain.UUIDString() in excepted:

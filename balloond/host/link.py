@@ -43,6 +43,10 @@ class DownError(Exception):
 class HungError(Exception):
     """A call passed its deadline, and its process was ended. What it told before that has been delivered."""
 
+    def __init__(self, text: str, waited_s: float) -> None:
+        super().__init__(text)
+        self.waited_s = waited_s  # for the part, or the answer, that did not come
+
 
 class LibvirtError(Exception):
     """libvirt said no."""
@@ -86,13 +90,13 @@ class Link:
         """Starts the process unless there is one or the last attempt was a moment ago; it connects by itself."""
         if self._process is not None or self._now() < self._retry_at:
             return
-        ours, its = socket.socketpair()
-        self._socket, self._arrived, self._started_at = ours, b"", self._now()
-        ours.settimeout(ENDING_S)  # for sending; receiving waits in poll
         # Without `site` the process is 1 MiB smaller and there 14 ms sooner; the path is handed over as it is.
         path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         command = [sys.executable, "-S", "-P", str(PROGRAM), self._uri]
         try:
+            ours, its = socket.socketpair()
+            ours.settimeout(ENDING_S)  # for sending; receiving waits in poll
+            self._socket, self._arrived, self._started_at = ours, b"", self._now()
             with its:
                 self._process = subprocess.Popen(
                     command, stdin=its.fileno(), stdout=subprocess.DEVNULL, env={**os.environ, **path}
@@ -153,12 +157,13 @@ class Link:
         """
         self._send({"op": operation, "alarm_s": max(until - self._now(), 0) + ALARM_SLACK_S, **request})
         while True:
+            since = self._now()
             message = next(self._messages(min(until, part_until())), None)
             if message is None:
                 self.kills += 1
                 self.close()
                 self.start()  # by the time of the next call it has connected
-                raise HungError(f"{operation} passed its deadline")
+                raise HungError(f"{operation} passed its deadline", self._now() - since)
             if "part" in message:
                 yield message["part"]
             elif "error" in message:
