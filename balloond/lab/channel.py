@@ -48,6 +48,11 @@ class Report:
     deflated: int
 
     @property
+    def balloon(self) -> int:
+        """What the balloon has taken from the guest, by the guest's own count."""
+        return self.inflated - self.deflated
+
+    @property
     def served_share(self) -> float:
         """The share of all work due so far that was done in time, from 0 to 1."""
         asked = self.asked + self.reads_asked
