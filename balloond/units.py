@@ -19,7 +19,7 @@ PAGE: Final = 4 * KIB  # x86-64's base page, and the balloon's unit in the virti
 
 _SIZES: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
 _TIMES: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z%]*)", re.ASCII)
+_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z%]*)", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -63,4 +63,7 @@ def _split(text: str, wanted: str) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not {wanted}")
-    return float(match[1]), match[2]
+    number = float(match[1])
+    if number == float("inf"):
+        raise ValueError(f"{text[:20]!r}… is larger than anything; write {wanted}")
+    return number, match[2]

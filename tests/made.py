@@ -97,7 +97,7 @@ class Lab:
             guests=None if self.guests_lost else guests,
         )
 
-    def apply(self, actions: tuple[SetTarget, ...]) -> tuple[Outcome, ...]:  # type: ignore[override]
+    def apply(self, actions: tuple[SetTarget, ...]) -> tuple[Outcome, ...]:
         if self.refuse:
             return tuple(Outcome(action=action, result=self.refuse) for action in actions)
         for action in actions:

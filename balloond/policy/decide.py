@@ -104,7 +104,12 @@ class _View:
 
     @property
     def stake(self) -> Stake:
-        return Stake(guest=self.guest, target=self.movement.target, heard=self.left_alone or self.movable)
+        return Stake(
+            guest=self.guest,
+            target=self.movement.target,
+            overhead=self.demand.overhead,
+            heard=self.left_alone or self.movable,
+        )
 
     @property
     def left_alone(self) -> bool:
@@ -140,7 +145,8 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
     if obstacle is None:
         demand = demands.estimate(
             policy, guest, before.demand.memory if before and before.demand else None,
-            now_s=snapshot.monotonic_s, wall_s=snapshot.wall_s,
+            moving_to=memory.movement.target if memory else None, now_s=snapshot.monotonic_s,
+            wall_s=snapshot.wall_s,
             interval_s=config.interval_s, first_tick=known.first,
         )  # fmt: skip
     else:
@@ -166,7 +172,7 @@ def _entitle(views: Sequence[_View], ledger: Ledger) -> tuple[tuple[int, ...], i
     lets the next growth start before a donor has given."""
     free = [v for v in views if v.movable]
     budget = ledger.total - ledger.own - ledger.reserve - sum(
-        v.stake.committed if not v.movable else v.guest.overhead for v in views
+        v.stake.committed if not v.movable else v.demand.overhead for v in views
     )  # fmt: skip
     wants = sum(v.demand.want for v in free)
     fits = sum(v.demand.ceiling for v in free) <= budget

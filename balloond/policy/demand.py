@@ -22,6 +22,10 @@ from balloond.units import MIB
 DISTRESS_GROWTH: Final = 1.25
 """What a guest in distress gets at once, of its actual size."""
 
+OVERHEAD_MOST: Final = 160 * MIB
+"""What a QEMU process is believed to need beside its guest's memory at most. Under TCG, with 32 MiB of translated
+code, it was seen to need 107 MiB; a guest that lies about its free memory must not make it more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
@@ -38,22 +42,21 @@ def estimate(
     guest: Guest,
     before: Memory | None,
     *,
+    moving_to: int | None,
     now_s: float,
     wall_s: float,
     interval_s: float,
     first_tick: bool,
 ) -> Demand:
-    """The guest's demand now. `first_tick`: the daemon has just started, so this is no new guest; it is
-    believed as soon as it speaks."""
+    """The guest's demand now. `moving_to`: what its balloon was asked for and had not reached a tick ago.
+    `first_tick`: the daemon has just started, so this is no new guest; it is believed as soon as it speaks."""
     if before is None or before.incarnation != guest.incarnation:
         before = _stranger(guest, now_s - (NEW_S if first_tick else 0.0))
-    hearing, sample = listen(guest, before.hearing, now_s=now_s, wall_s=wall_s)
-    known = before.known
-    if sample:
-        known = follow(known, sample, guest.actual, first=before.hearing.samples == 0)
+    hearing, sample = listen(guest, before.hearing, moving_to=moving_to, now_s=now_s, wall_s=wall_s)
+    known = follow(before.known, sample, guest) if sample else before.known
     distress = feel(
         before.distress, guest, sample,
-        working_set=known.slow, age_s=now_s - hearing.born_s, now_s=now_s,
+        moving_to=moving_to, working_set=known.slow, age_s=now_s - hearing.born_s, now_s=now_s,
     )  # fmt: skip
     memory = Memory(incarnation=guest.incarnation, hearing=hearing, known=known, distress=distress)
     trust = judge(guest, hearing, now_s=now_s, interval_s=interval_s)
@@ -65,7 +68,7 @@ def unestimated(policy: GuestPolicy, guest: Guest) -> Demand:
     guarantee, ceiling = _bounds(policy, guest)
     return Demand(
         trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, floor=guest.actual,
-        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, memory=None,
+        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, overhead=guest.overhead, memory=None,
     )  # fmt: skip
 
 
@@ -98,7 +101,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     pressing = 1.05 * known.recent + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
-            if suffering and distress.faulting:
+            if suffering and distress.acute:
                 want = max(want, DISTRESS_GROWTH * guest.actual)
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
@@ -117,6 +120,9 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         ceiling=ceiling,
         margin=extra,
         in_distress=suffering,
+        overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
+        if known.samples
+        else guest.overhead,
         sampled_s=memory.hearing.sampled_s,
         memory=memory,
     )

@@ -29,6 +29,9 @@ CALM_S: Final = 300.0
 CALM_MOST_S: Final = 3600.0
 """No shrinking for so long after distress, doubling while it comes again."""
 
+HELPED_ITSELF: Final = 8 * MIB
+"""A guest that has so much more than it was given took it from the balloon: deflate-on-oom, its last resort."""
+
 CACHE_STEP: Final = 0.05
 CACHE_STEP_MILD: Final = 0.02
 CACHE_MOST: Final = 0.5
@@ -47,6 +50,7 @@ class Distress:
     """What was seen of a guest's suffering. Times are monotonic seconds, rates bytes a second."""
 
     faulting: int = 0  # samples running above FAULT_SHARE
+    acute: bool = False  # it suffered at the newest look
     calm_until_s: float | None = None  # no shrinking before this; None: never in distress
     calm_s: float = CALM_S
     cache_need: float = 0.0
@@ -64,15 +68,24 @@ class Distress:
 
 
 def feel(
-    before: Distress, guest: Guest, sample: Sample | None, *, working_set: float, age_s: float, now_s: float
+    before: Distress,
+    guest: Guest,
+    sample: Sample | None,
+    *,
+    moving_to: int | None,
+    working_set: float,
+    age_s: float,
+    now_s: float,
 ) -> Distress:
-    """The distress after this look. `sample` is the guest's new one, if any; `age_s` is its time since boot."""
+    """The distress after this look. `sample` is the guest's new one, if any; `age_s` is its time since boot;
+    `moving_to` what its balloon was asked for and had not reached."""
     rate = _read_rate(before, guest, now_s)
     shrunk = guest.actual < before.actual - guest.maximum // 100
     watched = before.shrunk_s is not None and now_s - before.shrunk_s <= READS_WATCH_S
     misses = watched and rate > max(READS_LEAST, READS_RISE * before.rate_before)
     faulting, rushing = _faults(before, sample, working_set) if sample else (before.faulting, False)
-    suffers = age_s > SETTLED_S and (faulting >= 2 or rushing)
+    helps_itself = guest.actual > max(before.actual, moving_to or 0) + HELPED_ITSELF and before.actual > 0
+    suffers = helps_itself or (age_s > SETTLED_S and (faulting >= 2 or rushing))
     need = before.cache_need * exp(-(now_s - before.learned_s) / CACHE_DECAY_S) if before.cache_need else 0.0
     calm_until_s, calm_s = before.calm_until_s, before.calm_s
     if guest.actual < guest.maximum and (suffers or misses):
@@ -85,6 +98,7 @@ def feel(
             calm_until_s = max(calm_until_s or 0.0, now_s + CALM_S)
     return Distress(
         faulting=faulting,
+        acute=suffers,
         calm_until_s=calm_until_s,
         calm_s=calm_s,
         cache_need=min(need, CACHE_MOST * guest.maximum),

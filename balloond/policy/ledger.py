@@ -26,6 +26,7 @@ class Stake:
 
     guest: Guest
     target: int | None  # asked for and not yet reached; None: nothing was asked
+    overhead: int  # of its QEMU process
     heard: bool  # False: its balloon may be used, but nothing was heard of it for long
 
     @property
@@ -38,7 +39,7 @@ class Stake:
         memory = max(guest.actual, self.target or 0)
         if self._may_return():
             memory = max(memory, guest.maximum)
-        return max(memory + guest.overhead, guest.rss or 0)
+        return max(memory + self.overhead, guest.rss or 0)
 
     def _may_return(self) -> bool:
         """Whether nobody can say that it keeps to its balloon: pinned, or not heard of for long."""
@@ -52,6 +53,7 @@ class Own:
 
     peak: float
     seen_s: float
+    total: int  # of the pool that this is said of
 
 
 def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: float) -> Own:
@@ -60,10 +62,10 @@ def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: floa
     resident = sum(g.rss if g.rss is not None else g.actual for g in guests if g.in_pool)
     merged = host.ksm.saved if host.ksm else 0
     now = max(0.0, float(host.total - host.available - resident + merged))
-    if before is None:
-        return Own(peak=now, seen_s=now_s)
+    if before is None or before.total != host.total:  # another pool: what was known is of no use
+        return Own(peak=now, seen_s=now_s, total=host.total)
     keep = exp(-max(0.0, now_s - before.seen_s) / OWN_DECAY_S)
-    return Own(peak=max(now, now + (before.peak - now) * keep), seen_s=now_s)
+    return Own(peak=max(now, now + (before.peak - now) * keep), seen_s=now_s, total=host.total)
 
 
 def account(

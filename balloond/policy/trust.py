@@ -43,14 +43,18 @@ class Sample:
     taken_s: float
     elapsed_s: float  # since the believed one before it; 0 for the first
     usable: int
+    unused: int | None  # memory that nobody in the guest has any use for
     low: int
     high: int
     swapped_in: int | None  # bytes since the sample before it; None: unknown
     faulted: int | None  # major faults since the sample before it
 
 
-def listen(guest: Guest, before: Hearing, *, now_s: float, wall_s: float) -> tuple[Hearing, Sample | None]:
-    """What is known after this look at the guest, and its new sample, if there is one and it can be true."""
+def listen(
+    guest: Guest, before: Hearing, *, moving_to: int | None, now_s: float, wall_s: float
+) -> tuple[Hearing, Sample | None]:
+    """What is known after this look at the guest, and its new sample, if there is one and it can be true.
+    `moving_to`: the target that its balloon was on the way to; None: it was at rest."""
     track = before.track
     if not track or track[-1][1] != guest.actual:
         track = (*track[-5:], (now_s, guest.actual))
@@ -62,6 +66,8 @@ def listen(guest: Guest, before: Hearing, *, now_s: float, wall_s: float) -> tup
     if before.sampled_s is not None:  # a clock that jumps must not make a new sample old
         taken_s = max(taken_s, before.sampled_s)
     low, high = _actual_around(track, taken_s)
+    if moving_to is not None:  # libvirt tells of a moving balloon up to a second late
+        low, high = min(low, moving_to), max(high, moving_to)
     believed = _possible(guest, statistics, before, unneeded, high)
     hearing = Hearing(
         born_s=before.born_s,
@@ -82,6 +88,7 @@ def listen(guest: Guest, before: Hearing, *, now_s: float, wall_s: float) -> tup
         taken_s=taken_s,
         elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
         usable=unneeded,
+        unused=statistics.untrusted_unused,
         low=max(0, min(low - unneeded, touched)),  # nobody needs what it never touched
         high=max(0, min(high - unneeded, touched)),
         swapped_in=_since(statistics.untrusted_swap_in, before.swap_in),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import exp
 from typing import Final
 
+from balloond.model import Guest
 from balloond.policy.trust import Sample
 from balloond.units import GIB, MIB
 
@@ -39,20 +40,24 @@ class WorkingSet:
     recent: float = 0.0
     slow: float = 0.0
     growth: float = 0.0  # from one sample to the next, bytes: its recent peak
+    samples: int = 0
+    overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
 
 
-def follow(before: WorkingSet, sample: Sample, actual: int, *, first: bool) -> WorkingSet:
+def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     """The working set after one more believed sample."""
-    growth = 0.0 if first else max(0.0, float(sample.low - before.last))
+    growth = max(0.0, float(sample.low - before.last)) if before.samples else 0.0
     recently = exp(-sample.elapsed_s / RECENT_DECAY_S)
-    squeezed = sample.usable < SQUEEZED_SHARE * actual and sample.high >= 0.75 * actual
+    squeezed = sample.usable < SQUEEZED_SHARE * guest.actual and sample.high >= 0.75 * guest.actual
     return WorkingSet(
         last=sample.low,
         usable=sample.usable,
         recent=_rise_or_decay(before.recent, sample, recently),
         slow=_rise_or_decay(before.slow, sample, exp(-sample.elapsed_s / DECAY_S)),
         growth=max(growth, before.growth * recently),
+        samples=before.samples + 1,
+        overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=before.squeezed + 1 if squeezed else 0,
     )
 
@@ -69,6 +74,14 @@ def squeezed_want(known: WorkingSet, actual: int) -> int:
     if not known.squeezed:
         return 0
     return int(actual * (1 + SQUEEZED_GROWTH * 2 ** min(known.squeezed - 1, 4)))
+
+
+def _overhead(sample: Sample, guest: Guest) -> float:
+    """At most what QEMU needs for itself: its resident memory, less what the guest surely has touched. What the
+    guest has free may have been touched before, so it is the least of many looks that tells."""
+    if guest.rss is None or sample.unused is None:
+        return float("inf")
+    return max(0.0, float(guest.rss + (guest.swapped or 0) - (guest.actual - sample.unused)))
 
 
 def _rise_or_decay(before: float, sample: Sample, keep: float) -> float:

@@ -57,6 +57,7 @@ def guest(
 
 def demand(*, trust: Trust = Trust.FRESH, in_distress: bool = False) -> Demand:
     return Demand(
+        overhead=0,
         trust=trust,
         working_set=1536 * MIB,
         want=1700 * MIB,
