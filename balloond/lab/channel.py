@@ -29,8 +29,8 @@ class Report:
     wanted: int  # anonymous memory that the last order asked for
     held: int  # and what the workload has of it now
     growth_took_s: float | None  # from order to last page; None: still growing
-    asked: int  # touches of that memory that were due
-    served: int  # and that were done, not more than a second late
+    asked: int  # touches of that memory that were due, but for the last second's
+    served: int  # and that were done in time
     reads_asked: int  # 64 KiB reads through the page cache
     reads_served: int
     restarts: int  # times that a worker was killed, by the guest's OOM killer

@@ -50,15 +50,15 @@ def note_process(home: Path, pid: int) -> None:
 
 def identity(pid: int) -> str:
     """The process id and its start time, in ticks since boot: together they are never given twice."""
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return f"{pid} {stat.rpartition(')')[2].split()[19]}"
+    return f"{pid} {_stat(pid)[19]}"
 
 
 def lives(noted: str) -> bool:
-    """Whether the very process that was noted still runs."""
+    """Whether the very process that was noted still runs. A zombie does not: it has given up all it had."""
     try:
-        return bool(noted) and identity(int(noted.split(maxsplit=1)[0])) == noted.strip()
-    except OSError:
+        pid = int(noted.split(maxsplit=1)[0])
+        return identity(pid) == noted.strip() and _stat(pid)[0] != "Z"
+    except (OSError, IndexError):
         return False
 
 
@@ -81,6 +81,11 @@ def sweep() -> list[str]:
     for home in dead:
         clear(home)
     return [home.name for home in dead]
+
+
+def _stat(pid: int) -> list[str]:
+    """What proc(5) lists from the state on: the name before it may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _owned(home: Path) -> bool:

@@ -133,7 +133,9 @@ def _guests() -> int:
 
 
 def _alive(connection: Any) -> bool:
+    """Asked by a round trip: isAlive() goes on saying yes until somebody has read from the socket."""
     try:
-        return bool(connection.isAlive())
+        connection.getLibVersion()
     except libvirt.libvirtError:
         return False
+    return True

@@ -126,11 +126,13 @@ def play(
         tell(f"balloond is ready (process {daemon.pid})" if daemon else "playing without balloond")
         swapped_out = _host_swap_out()
         tallies = [Tally(guest) for guest in guests]
-        pictures = _run(arena, scenario.phases, tallies, daemon, length_s, show)
+        try:
+            pictures = _run(arena, scenario.phases, tallies, daemon, length_s, show)
+        finally:
+            if daemon and log:
+                log.write_text(daemon.log)
         for tally in tallies:
             tally.look(LAST_ANSWER_S)
-        if daemon and log:
-            log.write_text(daemon.log)
         return Summary(
             scenario=scenario.title,
             accelerator=lab.accelerator,

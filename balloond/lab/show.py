@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Final, TextIO
 
 from balloond.lab.play import GuestView, Picture, Summary
@@ -29,7 +30,8 @@ class Screen:
             return
         lines = [*self._host(picture), *map(_guest, picture.guests)]
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
-        self._out.write(up + "".join(f"\x1b[K{line}\n" for line in lines))
+        columns = shutil.get_terminal_size().columns - 1  # a line that wraps could not be drawn over
+        self._out.write(up + "".join(f"\x1b[K{line[:columns]}\n" for line in lines))
         self._out.flush()
         self._drawn = len(lines)
 

@@ -52,7 +52,8 @@ static struct board {                   /* shared by the three */
     uint8_t pattern[64];
     size_t pattern_length;
     _Atomic uint64_t touches, cache_chunks, chunk_rate;     /* a second; chunks; a second */
-    _Atomic uint64_t asked, served, reads_asked, reads_served;
+    _Atomic uint64_t asked, taken, served;              /* touches: due so far, tried or given up, done */
+    _Atomic uint64_t reads_asked, reads_taken, reads_served;
     _Atomic uint64_t held;
     _Atomic int64_t growth_ns;          /* the last growth from order to last page; -1: still growing */
 } *board;
@@ -70,6 +71,12 @@ static uint64_t scramble(uint64_t x) {  /* splitmix64: cheap, and no two inputs 
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
     return x ^ (x >> 31);
+}
+
+/* How much of the work asked for is past: tried, or due for longer than anybody would wait. */
+static uint64_t decided(uint64_t asked, uint64_t taken, uint64_t a_second) {
+    uint64_t patience = a_second * (PATIENCE_NS / 1000000000ll);
+    return asked > patience && asked - patience > taken ? asked - patience : taken;
 }
 
 /* --- the holder ---------------------------------------------------------------------------------------- */
@@ -121,7 +128,7 @@ static void hold(void) {
     if (region == MAP_FAILED)
         _exit(1);
     madvise(region, REGION, MADV_NOHUGEPAGE);   /* so that what is held is exact */
-    uint64_t order = 0, taken = 0, dice = seed, resident = 0;
+    uint64_t order = 0, dice = seed, resident = 0;
     enum content content = ANON;
     for (;;) {
         uint64_t latest = board->order;
@@ -147,12 +154,11 @@ static void hold(void) {
         }
         if (board->growth_ns < 0 && board->held >= board->wanted)
             board->growth_ns = now_ns() - board->since_ns;
-        uint64_t asked = board->asked, patience = board->touches * (PATIENCE_NS / 1000000000ll);
-        if (asked - taken > patience)
-            taken = asked - patience;
-        for (int i = 0; i < SLICE && taken < asked; i++, taken++)
+        uint64_t asked = board->asked;
+        board->taken = decided(asked, board->taken, board->touches);
+        for (int i = 0; i < SLICE && board->taken < asked; i++, board->taken++)
             touch(region, &dice);
-        if (taken >= asked && board->held >= goal)
+        if (board->taken >= asked && board->held >= goal)
             usleep(NAP_US);
     }
 }
@@ -163,15 +169,14 @@ static int disk = -1;                   /* held open by the teller: its last clo
 
 static void read_round(void) {
     static uint8_t buffer[CHUNK];
-    uint64_t taken = 0, position = 0;
+    uint64_t position = 0;
     for (;;) {
-        uint64_t asked = board->reads_asked, chunks = board->cache_chunks, patience = board->chunk_rate;
-        if (asked - taken > patience)
-            taken = asked - patience;
-        for (int i = 0; i < SLICE && chunks && taken < asked; i++, taken++)
+        uint64_t asked = board->reads_asked, chunks = board->cache_chunks;
+        board->reads_taken = decided(asked, board->reads_taken, board->chunk_rate);
+        for (int i = 0; i < SLICE && chunks && board->reads_taken < asked; i++, board->reads_taken++)
             if (pread(disk, buffer, CHUNK, (off_t)(position++ % chunks * CHUNK)) == (ssize_t)CHUNK)
                 board->reads_served++;
-        if (!chunks || taken >= asked)
+        if (!chunks || board->reads_taken >= asked)
             usleep(NAP_US);
     }
 }
@@ -275,7 +280,8 @@ static size_t report(char *out, size_t room) {
         ",\"uptime_s\":%.2f,\"wanted\":%llu,\"held\":%llu,\"asked\":%llu,\"served\":%llu,\"reads_asked\":%llu,"
         "\"reads_served\":%llu,\"restarts\":%u,\"growth_s\":",
         (double)now_ns() / 1e9, (unsigned long long)(board->wanted * PAGE), (unsigned long long)(board->held * PAGE),
-        (unsigned long long)board->asked, (unsigned long long)board->served, (unsigned long long)board->reads_asked,
+        (unsigned long long)decided(board->asked, board->taken, board->touches), (unsigned long long)board->served,
+        (unsigned long long)decided(board->reads_asked, board->reads_taken, board->chunk_rate),
         (unsigned long long)board->reads_served, restarts);
     at += growth < 0 ? snprintf(out + at, room - at, "null") : snprintf(out + at, room - at, "%.3f", (double)growth / 1e9);
     at += quote(out + at, room - at, "meminfo", "/proc/meminfo", meminfo);
