@@ -40,7 +40,8 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     commands.add_parser("image", help="build the guests' image")
     commands.add_parser("probe", help="say which accelerator really runs a guest here")
-    commands.add_parser("sweep", help="clear what dead runs left behind")
+    sweep = commands.add_parser("sweep", help="clear what dead runs left behind")
+    sweep.add_argument("--all", action="store_true", help="and the image that is kept for the next time")
     given = parser.parse_args(words)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -55,6 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 print(accelerator.choose(image.build()))
             case "sweep":
                 print(f"cleared {len(leavings.sweep())} dead runs")
+                if given.all:
+                    leavings.forget()
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

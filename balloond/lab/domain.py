@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from balloond.lab.image import Image
 
@@ -47,7 +47,7 @@ def describe(
     return f"""
 <domain type='{"kvm" if kvm else "qemu"}'>
   <name>{name}</name>
-  {f"<title>{machine.title}</title>" if machine.title else ""}
+  {f"<title>{escape(machine.title)}</title>" if machine.title else ""}
   <memory unit='KiB'>{memory}</memory>
   {_memory_tuning(machine)}
   <vcpu>1</vcpu>

@@ -83,6 +83,12 @@ def sweep() -> list[str]:
     return [home.name for home in dead]
 
 
+def forget() -> None:
+    """Removes also what is kept for the next time: images, and what was found out about the machine."""
+    if not any(RUNS.glob("*")):
+        shutil.rmtree(ROOT, ignore_errors=True)
+
+
 def _stat(pid: int) -> list[str]:
     """What proc(5) lists from the state on: the name before it may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
