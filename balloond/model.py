@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from balloond.units import format_size
+from balloond.value import value
 
 # --- what was seen ---------------------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class Outcome:
 # --- one turn of the loop, sealed ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Demand:
     """What one guest needs, and how far that is known; also the estimator's memory for the next tick."""
 
@@ -253,7 +254,7 @@ class Demand:
     memory: Any = field(repr=False)  # policy.demand.Memory: what the estimator carries to the next tick
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Verdict:
     """What was concluded of one guest in one tick, and why."""
 

@@ -11,15 +11,16 @@ Water-filling is max-min fairness with weights (Bertsekas and Gallager, Data Net
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
+
+from balloond.value import value
 
 BUSY_WEIGHT: Final = 0.75
 """An idle page is taxed by 75 % (Waldspurger, OSDI 2002, 5.2): a wholly idle guest's shares count a quarter."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Claim:
     """What one guest brings to the division; bytes, with guarantee <= floor <= want <= ceiling."""
 

@@ -9,7 +9,7 @@ the host's numbers or the list of guests lost, every target stays where it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from balloond.config.settings import Config, GuestPolicy
@@ -36,12 +36,13 @@ from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.movement import Movement, ask, watch
 from balloond.policy.pace import Move, Position, moves
 from balloond.units import MIB
+from balloond.value import value
 
 POOL_KEPT: Final = 0.2
 """The part of the pool that wants may not eat into: growth starts from it while donors still give."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HostMemory:
     """What is remembered of the host from tick to tick."""
 
@@ -50,7 +51,7 @@ class HostMemory:
     standing: Standing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class GuestMemory:
     """What is remembered of a guest from tick to tick."""
 
@@ -78,7 +79,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     standing = climb(known.host.standing if known.host else None, host, reserve, pool, now_s)
     entitlements, kept, fits = _entitle(views, ledger)
     positions = [
-        Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, left_alone=v.left_alone)
+        Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
         for v, e in zip(views, entitlements, strict=True)
     ]
     made = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
@@ -92,7 +93,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _View:
     """One guest as this tick sees it."""
 
@@ -101,6 +102,8 @@ class _View:
     obstacle: Obstacle | None
     demand: Demand
     movement: Movement
+    memory: GuestMemory | None  # of the tick before
+    movable: bool  # its balloon may be used at all
 
     @property
     def stake(self) -> Stake:
@@ -108,16 +111,8 @@ class _View:
             guest=self.guest,
             target=self.movement.target,
             overhead=self.demand.overhead,
-            heard=self.left_alone or self.movable,
+            heard=self.movable or self.obstacle is not None,
         )
-
-    @property
-    def left_alone(self) -> bool:
-        return self.obstacle is not None
-
-    @property
-    def movable(self) -> bool:
-        return self.obstacle is None and self.demand.trust not in (Trust.ABSENT, Trust.SILENT)
 
 
 class _Known:
@@ -154,7 +149,15 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         if obstacle is Obstacle.UNREADABLE and before and before.demand:  # it may be back with the next tick
             demand = replace(demand, memory=before.demand.memory)
         movement = replace(movement, target=None) if movement.target is not None else movement
-    return _View(guest=guest, policy=policy, obstacle=obstacle, demand=demand, movement=movement)
+    return _View(
+        guest=guest,
+        policy=policy,
+        obstacle=obstacle,
+        demand=demand,
+        movement=movement,
+        memory=memory,
+        movable=obstacle is None and demand.trust not in (Trust.ABSENT, Trust.SILENT),
+    )
 
 
 def _obstacle(policy: GuestPolicy, guest: Guest) -> Obstacle | None:
@@ -208,9 +211,9 @@ def _conclude(
             demand=view.demand,
             entitlement=position.entitlement,
             target=movement.target if movement.target is not None else guest.actual,
-            reason=move.reason,
+            reason=Reason.OBSTACLE if view.obstacle else move.reason,
             obstacle=view.obstacle,
-            memory=GuestMemory(policy=view.policy, movement=movement),
+            memory=_remember(view, movement),
         )
         verdicts.append(verdict)
         if asks:
@@ -224,6 +227,14 @@ def _conclude(
             )
             (shrinks if action.target < action.actual else grows).append(action)
     return tuple(verdicts), (*shrinks, *grows)
+
+
+def _remember(view: _View, movement: Movement) -> GuestMemory:
+    """What the next tick is to know; the same value as before where nothing changed."""
+    before = view.memory
+    if before is not None and before.movement is movement and before.policy is view.policy:
+        return before
+    return GuestMemory(policy=view.policy, movement=movement)
 
 
 def _frozen(previous: Tick | None) -> Decision:

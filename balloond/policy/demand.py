@@ -9,7 +9,6 @@ total, and Windows shows the balloon as used. `usable` is the guest kernel's Mem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
@@ -18,6 +17,7 @@ from balloond.policy.distress import Distress, feel
 from balloond.policy.trust import NEW_S, Hearing, judge, listen
 from balloond.policy.working_set import WorkingSet, follow, margin, squeezed_want
 from balloond.units import MIB
+from balloond.value import value
 
 DISTRESS_GROWTH: Final = 1.25
 """What a guest in distress gets at once, of its actual size."""
@@ -27,7 +27,7 @@ OVERHEAD_MOST: Final = 160 * MIB
 code, it was seen to need 107 MiB; a guest that lies about its free memory must not make it more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Memory:
     """What the estimator carries to the next tick."""
 

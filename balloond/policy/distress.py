@@ -7,13 +7,13 @@ of the balloon shows: `cache_need`. A guest in distress is not shrunk for a whil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp
 from typing import Final
 
 from balloond.model import Guest
 from balloond.policy.trust import Sample
 from balloond.units import MIB, PAGE
+from balloond.value import value
 
 FAULT_SHARE: Final = 0.002
 """Pages faulted in a minute, as a share of the working set, that mean distress when seen twice running: of the
@@ -45,7 +45,7 @@ READS_WATCH_S: Final = 300.0
 """Block reads that double within this after a shrink, above a MiB a second, are page cache that it misses."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Distress:
     """What was seen of a guest's suffering. Times are monotonic seconds, rates bytes a second."""
 

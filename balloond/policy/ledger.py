@@ -10,17 +10,17 @@ than what is available on the host at this instant. Built from what is seen, nev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp
 from typing import Final
 
 from balloond.model import Guest, Host, Ledger, Obstacle
+from balloond.value import value
 
 OWN_DECAY_S: Final = 1800.0
 """The host's own use counts at its recent peak, forgotten over half an hour: a backup job comes again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Stake:
     """What one guest may touch of the pool, in bytes."""
 
@@ -47,7 +47,7 @@ class Stake:
         return self.guest.obstacle in pinned or not self.heard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Own:
     """The memory of the host's own use."""
 

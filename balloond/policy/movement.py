@@ -7,11 +7,12 @@ because it was asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from balloond.model import Guest, Outcome, Reason, Result
 from balloond.units import MIB
+from balloond.value import value
 
 ARRIVED: Final = 4 * MIB
 """So near, a balloon has arrived: guests round to their own page sizes and zones."""
@@ -24,7 +25,7 @@ ASIDE_S: Final = 60.0
 ASIDE_MOST_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Movement:
     """What was last asked of a guest's balloon, and how far it came. Times are monotonic seconds."""
 

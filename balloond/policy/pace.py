@@ -14,6 +14,7 @@ from typing import Final
 from balloond.model import Demand, Guest, Ledger, Reason, Rung, Trust
 from balloond.policy.movement import Movement
 from balloond.units import GIB, MIB
+from balloond.value import value
 
 POOL_LOW: Final = 0.6
 POOL_HIGH: Final = 1.5
@@ -35,7 +36,7 @@ STEP_FAST_LEAST: Final = 1 * GIB
 be able to speak before the next step: a balloon takes about 0.9 GiB a second from touched memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Position:
     """Where one guest stands before this tick's moves."""
 
@@ -43,11 +44,7 @@ class Position:
     demand: Demand
     entitlement: int
     movement: Movement
-    left_alone: bool  # an obstacle forbids to touch it
-
-    @property
-    def movable(self) -> bool:
-        return not self.left_alone and self.demand.trust not in (Trust.ABSENT, Trust.SILENT)
+    movable: bool  # no obstacle, and it was heard of
 
     @property
     def band(self) -> int:
@@ -63,12 +60,15 @@ class Position:
         return min(self.guest.actual, self.movement.target or self.guest.actual)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Move:
     """The target of one guest in this tick (None: nothing new is asked) and why."""
 
     target: int | None
     reason: Reason
+
+
+_STILL: Final = {reason: Move(target=None, reason=reason) for reason in Reason}
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ def _grow_for_need(
         grant = min(gap, purse.left)
         purse.unmet += gap - grant
         if grant < min(gap, BAND_LEAST):
-            made[i] = Move(target=None, reason=Reason.NO_ROOM)
+            made[i] = _STILL[Reason.NO_ROOM]
             continue
         purse.left -= grant
         made[i] = Move(target=p.high + grant, reason=reason)
@@ -210,16 +210,14 @@ def _hand_out(
 
 def _still(p: Position, now_s: float) -> Move:
     """Why nothing new is asked of this guest."""
-    if p.left_alone:
-        return Move(target=None, reason=Reason.OBSTACLE)
     if p.movement.aside(now_s) or p.movement.stalled(now_s):
-        return Move(target=None, reason=Reason.STUCK)
+        return _STILL[Reason.STUCK]
     if p.movement.target is not None:
-        return Move(target=None, reason=p.movement.reason)
+        return _STILL[p.movement.reason]
     match p.demand.trust:
         case Trust.FRESH:
-            return Move(target=None, reason=Reason.STEADY)
+            return _STILL[Reason.STEADY]
         case Trust.NEW:
-            return Move(target=None, reason=Reason.SETTLING)
+            return _STILL[Reason.SETTLING]
         case _:
-            return Move(target=None, reason=Reason.UNTRUSTED)
+            return _STILL[Reason.UNTRUSTED]

@@ -6,10 +6,10 @@ the host knows, and its age is judged. Doubt must never shrink a guest: whatever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from balloond.model import Guest, Statistics, Trust
+from balloond.value import value
 
 NEW_S: Final = 30.0
 """A booting kernel touches much of its memory within this; its first numbers say little."""
@@ -20,7 +20,7 @@ SILENT_S: Final = 300.0
 """Past this the guest is counted as its maximum: whatever was known of it is worth nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Hearing:
     """What was heard of a guest so far. Times are monotonic seconds."""
 
@@ -35,7 +35,7 @@ class Hearing:
     track: tuple[tuple[float, int], ...] = ()  # (time, actual): the last changes of the balloon, newest last
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Sample:
     """A believed sample. The guest's demand when it was taken lay between `low` and `high` bytes: the balloon may
     have been moving."""
@@ -140,15 +140,16 @@ def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tupl
 
 def _possible(guest: Guest, statistics: Statistics, before: Hearing, unneeded: int, most: int) -> bool:
     """Whether such numbers can be true at all; `most` is the highest that `actual` can have been."""
-    sizes = (
+    for size in (
         statistics.untrusted_available,
         statistics.untrusted_unused,
         statistics.untrusted_usable,
         statistics.untrusted_caches,
-    )
+    ):
+        if size is not None and not 0 <= size <= guest.maximum:
+            return False
     return (
-        all(size is None or 0 <= size <= guest.maximum for size in sizes)
-        and unneeded <= most
+        unneeded <= most
         and (_since(statistics.untrusted_swap_in, before.swap_in) or 0) >= 0
         and (_since(statistics.untrusted_major_faults, before.major_faults) or 0) >= 0
     )

@@ -7,13 +7,13 @@ beyond is a margin, for growth between two looks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp
 from typing import Final
 
 from balloond.model import Guest
 from balloond.policy.trust import Sample
 from balloond.units import GIB, MIB
+from balloond.value import value
 
 RECENT_DECAY_S: Final = 60.0
 DECAY_S: Final = 900.0
@@ -31,7 +31,7 @@ SQUEEZED_GROWTH: Final = 0.25
 still, so that a guest that wants eight times its size waits for four samples and not for ten."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class WorkingSet:
     """The estimator's memory, in bytes."""
 

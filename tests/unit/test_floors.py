@@ -17,6 +17,7 @@ Sources = Mapping[str, str]  # module name -> source
 FLOORS = {
     "balloond": 0,  # the package itself: its version, nothing else
     "balloond.units": 0,
+    "balloond.value": 0,
     "balloond.model": 0,
     "balloond.config": 1,
     "balloond.policy": 2,
