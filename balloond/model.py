@@ -342,6 +342,7 @@ class Decision:
     ledger: Ledger | None  # None: the host could not be read
     verdicts: tuple[Verdict, ...]  # in UUID order
     actions: tuple[SetTarget, ...]  # in the order in which they are to be carried out
+    hurry: bool = False  # somebody waits for memory that others are about to give: look again soon
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 
 

@@ -55,7 +55,9 @@ def format_size(size: float) -> str:
     """A size for people: three significant digits and a binary unit; negative sizes keep their sign."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if abs(size) >= factor:
-            return f"{size / factor:.3g} {unit}" if abs(size) < 999.5 * factor else f"{size / factor:.0f} {unit}"
+            return (
+                f"{size / factor:.3g} {unit}" if abs(size) < 999.5 * factor else f"{size / factor:.0f} {unit}"
+            )
     return f"{size:.0f} B"
 
 

@@ -51,6 +51,10 @@ PATIENCE_S: Final = 0.25
 
 _WAKING: Final = ("started", "stopped", "paused", "resumed", "reboot", "job-completed")
 
+MOVING_S: Final = 10.0
+"""So long after a target was set a balloon's size is asked of QEMU itself. libvirt's own figure follows once a
+second (BALLOON_CHANGE is rate-limited), which would keep whoever waits for the memory waiting."""
+
 
 class Guests:
     """The guests of one libvirt connection. Not for use by two threads."""
@@ -200,8 +204,8 @@ class Guests:
                     match part:
                         case ["asking", str(asked)]:
                             pass
-                        case ["answer", uuid, job, xml, error]:
-                            self._take_look(uuid, job, xml, error)
+                        case ["answer", uuid, job, xml, size, error]:
+                            self._take_look(uuid, job, xml, size, error)
                 return
             except HungError as hung:
                 if not asked:
@@ -210,8 +214,8 @@ class Guests:
                 self._connect(until)
                 request = [item for item in request if item[0] > asked]  # it is in the order of UUIDs
 
-    def _due(self) -> list[tuple[str, bool, bool]]:
-        """Whom to look at, whether for the definition, and whether for a job.
+    def _due(self) -> list[tuple[str, bool, bool, bool]]:
+        """Whom to look at, whether for the definition, for a job, and for the size of a balloon that moves.
 
         Definitions never read come first, then the oldest. Jobs are looked at in turn. A guest that was not
         read just now isn't asked for its job: libvirt would wait for its monitor (seen with 9.0), while the
@@ -228,9 +232,20 @@ class Guests:
         count = min(len(readable), JOBS_A_TICK)
         jobs = {known.row.uuid for known in islice(cycle(readable), self._jobs_from, self._jobs_from + count)}
         self._jobs_from = (self._jobs_from + count) % max(len(readable), 1)
-        return [(uuid, uuid in definitions, uuid in jobs) for uuid in sorted(definitions | jobs)]
+        moving = {known.row.uuid for known in readable if now < known.moving_until_s}
+        return [
+            (uuid, uuid in definitions, uuid in jobs, uuid in moving)
+            for uuid in sorted(definitions | jobs | moving)
+        ]
 
-    def _take_look(self, uuid: str, job: int | None, xml: str | None, error: Sequence[object] | None) -> None:
+    def _take_look(
+        self,
+        uuid: str,
+        job: int | None,
+        xml: str | None,
+        size_kib: int | None,
+        error: Sequence[object] | None,
+    ) -> None:
         known = self._roster.get(uuid)
         if known is None:
             return
@@ -238,6 +253,8 @@ class Guests:
             known.job = job
         if xml is not None:
             self._roster.learn(uuid, xml, self._now())
+        if size_kib is not None:
+            known.resize(size_kib)
         if error is not None:  # most likely it has just gone; if not, the next look tells
             self._log.debug("libvirt refused a look at a guest", uuid=uuid, why=str(error[-1]))
 
@@ -397,6 +414,7 @@ class Guests:
                 return Result.BUSY, "a job holds it (migration, save, dump, snapshot or backup)"
             case {"error": [code, domain, text], "active": running}:
                 return refusal(LibvirtError(code, domain, text), active=bool(running))
+        known.moving_until_s = self._now() + MOVING_S
         return Result.DONE, ""
 
     # --- events ---

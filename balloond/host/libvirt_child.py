@@ -129,17 +129,19 @@ class Servant:
                 say({"part": ["answer", *row(*pair)]})
 
     def look(self, request: Any) -> None:
-        """For each [UUID, whether its XML, whether its job is wanted] a part [UUID, job's type, XML, error]."""
-        for uuid, wants_xml, wants_job in request["guests"]:
+        """For each [UUID, whether its XML, its job, its balloon's size are wanted] a part [UUID, job's type, XML,
+        KiB, error]. The size is QEMU's own word: the one in the bulk is refreshed once a second."""
+        for uuid, wants_xml, wants_job, wants_size in request["guests"]:
             say({"part": ["asking", uuid]})
-            xml = error = job = None
+            xml = error = job = size = None
             try:
                 domain = self.connection.lookupByUUIDString(uuid)
                 xml = domain.XMLDesc(0) if wants_xml else None
                 job = self.job(domain) if wants_job else None
+                size = domain.memoryStats().get("actual") if wants_size else None
             except self.libvirt.libvirtError as refused:
                 error = described(refused)
-            say({"part": ["answer", uuid, job, xml, error]})
+            say({"part": ["answer", uuid, job, xml, size, error]})
 
     def set_memory(self, request: Any) -> dict[str, Any]:
         """`{"job": TYPE}` when a job holds the guest, else the balloon is told; errors come with `active`."""

@@ -16,6 +16,7 @@ from balloond.host.domain_xml import BrokenXmlError, Facts, read_facts
 from balloond.host.link import Event
 from balloond.host.readings import Row, guest_of
 from balloond.model import Fault, FaultKind, Guest, Obstacle, State
+from balloond.units import KIB
 
 ONE_EVENT_S: Final = 2.0
 """A guest's reset was announced three times within this (QEMU 7.2, libvirt 9.0): it is one reset."""
@@ -40,7 +41,13 @@ class Known:
     pid: int | None = None
     left_out: bool = False  # in quarantine: not asked at all
     trouble: str = ""  # why it is unreadable; empty: it is not
+    moving_until_s: float = _LONG_AGO  # so long its balloon's size is asked of QEMU itself
     period_retry_s: float = _LONG_AGO  # not before then is its statistics period set again
+
+    def resize(self, size_kib: int) -> None:
+        """Takes in the balloon's size by QEMU's own word, which leaves virtio-mem out; libvirt's has it in."""
+        added = self.facts.virtio_mem_current // KIB if self.facts else 0
+        self.numbers = {**self.numbers, "balloon.current": size_kib + added}
 
 
 class Roster:

@@ -1,4 +1,4 @@
-"""`python -m balloond.lab`: demo, run SCENARIO, image, probe, sweep.
+"""`python -m balloond.lab`: demo, bench, run SCENARIO, image, probe, sweep.
 
 The demonstration's last line is JSON, for scripts; all before it is for people.
 """
@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from balloond.lab import accelerator, image, leavings
 from balloond.lab.arena import Lab
+from balloond.lab.bench import bench
 from balloond.lab.faults import LabError
 from balloond.lab.play import as_json, play
 from balloond.lab.scenario import named
@@ -31,6 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
     commands.add_parser(
         "demo", help="six guests, twice the pool, bursts from one to the next; DEMO_SECONDS=90"
     )
+    commands.add_parser("bench", help="what a tick and the daemon cost with six guests")
     run = commands.add_parser("run", help="play a scenario")
     run.add_argument("scenario", help="a name from balloond/lab/scenarios, or a file")
     run.add_argument("--seconds", type=float, help="its length; otherwise as the file says")
@@ -48,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
         match given.command:
             case "demo":
                 _play("demo", float(os.environ.get("DEMO_SECONDS", "90")))
+            case "bench":
+                return bench()
             case "run":
                 _play(given.scenario, given.seconds, without_daemon=given.without_daemon, log=given.log)
             case "image":

@@ -82,13 +82,14 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
         for v, e in zip(views, entitlements, strict=True)
     ]
-    made = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
+    made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
     verdicts, actions = _conclude(views, positions, made, now_s)
     return Decision(
         rung=standing.rung,
         ledger=ledger,
         verdicts=verdicts,
         actions=actions,
+        hurry=hurry,
         memory=HostMemory(config=config, own=own, standing=standing),
     )
 

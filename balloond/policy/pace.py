@@ -81,9 +81,9 @@ class _Purse:
 
 def moves(
     positions: Sequence[Position], ledger: Ledger, rung: Rung, *, pool: int, fits: bool, now_s: float
-) -> tuple[Move, ...]:
-    """One move for each position, in the same order. The grants' sum is at most the headroom. `pool`: bytes that
-    are to be kept free for growth now."""
+) -> tuple[tuple[Move, ...], bool]:
+    """One move for each position, in the same order, and whether somebody waits for what others give. The grants'
+    sum is at most the headroom. `pool`: bytes that are to be kept free for growth now."""
     made: dict[int, Move] = {}
     purse = _Purse(left=max(0, ledger.headroom))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
@@ -98,7 +98,11 @@ def moves(
         _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
     elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * pool:
         _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS)
-    return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions))
+    given = any(
+        move.target is not None and move.target < positions[i].guest.actual for i, move in made.items()
+    )
+    awaited = purse.unmet > 0 and (coming > 0 or given)
+    return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions)), awaited
 
 
 def _bring_below_ceilings(positions: Sequence[Position], free: Sequence[int], made: dict[int, Move]) -> None:

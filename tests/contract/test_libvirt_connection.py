@@ -228,9 +228,9 @@ def test_errors_come_back_with_their_numbers(link: Link) -> None:
 def test_one_unknown_guest_does_not_keep_others_from_being_looked_at(link: Link) -> None:
     soon = time.monotonic() + 5.0
     unknown = "00000000-0000-0000-0000-000000000000"
-    asked = [[unknown, True, True], [TEST_GUEST, True, True]]
+    asked = [[unknown, True, True, True], [TEST_GUEST, True, True, True]]
     answers = [part for part in link.parts("look", soon, lambda: soon, guests=asked) if part[0] == "answer"]
-    assert answers[0][4][0] == 42
+    assert answers[0][5][0] == 42
     assert answers[1][1:3] == [TEST_GUEST, 0]
     assert "<memballoon" in answers[1][3]
 
