@@ -1,8 +1,12 @@
 """How does a simulated guest behave?
 
 Memory that its programs want comes from a workload; what the balloon leaves decides what they get. What does not
-fit goes to the guest's own swap, if it has one, else its programs wait. The balloon takes free memory first,
-then page cache, then, with swap, programs' memory. Everything is bytes and seconds; nothing here is random.
+fit goes to the guest's own swap, if it has one, else its programs wait, or the balloon lets go (`autodeflate`).
+The balloon takes free memory first, then page cache, then, with swap, programs' memory. Everything is bytes and
+seconds; nothing here is random, and nothing knows of balloond.
+
+`actual` is the truth; `told_actual` is what libvirt knows of it, which after a reset is old until the guest's
+driver loads again (seen with QEMU 7.2).
 """
 
 from __future__ import annotations
@@ -11,12 +15,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from balloond.model import Guest, State, Statistics
+from balloond.model import Guest, Obstacle, State, Statistics
+from balloond.units import MIB, PAGE
 
 Workload = Callable[[float], "Wish"]
 
 SWAP_TOUCH: Final = 0.02
 """The share of swapped-out memory that its programs miss each second: a bit less than a working set's reuse."""
+
+BOOT_S: Final = 20.0
+"""From a guest's start until its balloon driver speaks; 5 to 20 s were seen, TCG's slowest counted."""
+
+DEFLATE_SPEED: Final = 256 * MIB
+"""Bytes a second that deflate-on-oom gives back: 256 pages a notice, as fast as the allocations that fail."""
+
+REPORTING_DECAY_S: Final = 3.0
+"""Free page reporting brought a guest from 513 to 208 MB in 6 s: two such times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +56,13 @@ class Voice:
     """How the guest's driver speaks of its memory."""
 
     period_s: float = 1.0
+    delay_s: float = 0.0  # between taking the numbers and their arrival, which is what the stamp tells
     silent: bool = False  # says nothing new
+    frozen: bool = False  # says the same numbers again, newly stamped
     bias: Callable[[Statistics], Statistics] | None = None  # a liar's version
-    lacks_usable: bool = False  # as Windows without its service, or old Linux kernels
-    absent: bool = False  # no driver at all
+    lacks_usable: bool = False  # as old Linux kernels
+    fieldless: bool = False  # as Windows without its service: one stamp for ever, and no field
+    absent: bool = False  # no driver at all: its balloon does not move either
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +76,9 @@ class SimGuest:
     workload: Workload
     kernel: float = 0.0  # what it needs for itself, beside the workload
     swap: float = 0.0  # its own swap's size
+    qemu: float = 0.0  # what its QEMU process needs beside its memory
     autodeflate: bool = False
+    reports_free_pages: bool = False
     balloon: Balloon = field(default_factory=Balloon)
     voice: Voice = field(default_factory=Voice)
     target: float = 0.0
@@ -74,10 +93,14 @@ class SimGuest:
     faults: float = 0.0
     reads: float = 0.0
     hung: bool = False  # its monitor does not answer
+    deaf: bool = False  # its statistics are read, yet setting a target times out
     running: bool = True
     incarnation: int = 0
+    loads_s: float = float("-inf")  # when the driver of this incarnation loads
+    told: float | None = None  # `actual` as libvirt knows it, where that is old
     host_swapped: float = 0.0
     heard: Statistics | None = None  # the sample that the host has got
+    coming: tuple[float, Statistics] | None = None  # a sample on its way, and when it arrives
     sampled_s: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -88,48 +111,52 @@ class SimGuest:
         """Memory that its programs want and its balloon does not let them have."""
         return max(0.0, self.wanted - self.actual)
 
+    @property
+    def told_actual(self) -> int:
+        return int(self.actual if self.told is None else self.told)
+
+    @property
+    def rss(self) -> int:
+        """Resident memory of its QEMU process; what the host swapped out is not resident."""
+        return int(max(0.0, self.resident + self.qemu - self.host_swapped))
+
     def step(self, now_s: float, elapsed_s: float) -> None:
         """Lives for `elapsed_s` up to `now_s`."""
         if not self.running:
             return
         wish = self.workload(now_s)
         self.wanted = min(wish.memory + self.kernel, float(self.maximum))
-        self._move_balloon(now_s, elapsed_s)
+        if now_s >= self.loads_s:
+            self.told = None
+            self._move_balloon(now_s, elapsed_s)
+        self._help_itself(elapsed_s)
         self.served = min(self.wanted, self.actual)
-        beyond = self.wanted - self.served
-        swapped = min(beyond, self.swap)
-        if swapped > self.swapped:
-            self.swap_out += swapped - self.swapped
-        back = max(0.0, self.swapped - swapped) + swapped * min(1.0, SWAP_TOUCH * elapsed_s)
-        self.swap_in += back
-        self.faults += back / 4096
-        self.swapped = swapped
+        self._swap(elapsed_s)
         cache = min(wish.cache, self.actual - self.served)
         if wish.cache:
             missing = wish.cache - cache
             self.reads += max(0.0, cache - self.cache) + missing * min(1.0, SWAP_TOUCH * elapsed_s)
         self.cache = cache
-        self.resident = min(self.actual, max(self.resident, self.served + self.cache))
+        used = self.served + self.cache
+        self.resident = min(self.actual, max(self.resident, used))
+        if self.reports_free_pages:
+            self.resident -= (self.resident - used) * min(1.0, elapsed_s / REPORTING_DECAY_S)
 
     def speak(self, now_s: float, wall_s: float) -> None:
-        """Tells the host of its memory, if its period has passed."""
+        """Tells the host of its memory, if its period has passed; `wall_s` is the host's clock."""
         voice = self.voice
-        if voice.silent or voice.absent or not self.running or now_s - self.sampled_s < voice.period_s:
+        if self.coming is not None and self.coming[0] <= now_s:
+            self.heard, self.coming = self.coming[1], None
+        if voice.silent or voice.absent or not self.running or now_s < self.loads_s:
+            return
+        if now_s - self.sampled_s < voice.period_s or self.coming is not None:
             return
         self.sampled_s = now_s
-        usable = int(max(0.0, self.actual - self.served - 0.2 * self.cache))
-        unused = int(max(0.0, self.actual - self.served - self.cache))
-        sample = Statistics(
-            last_update_s=int(wall_s),
-            untrusted_available=self.maximum,
-            untrusted_unused=unused,
-            untrusted_usable=None if self.voice.lacks_usable else usable,
-            untrusted_caches=int(self.cache),
-            untrusted_swap_in=int(self.swap_in),
-            untrusted_swap_out=int(self.swap_out),
-            untrusted_major_faults=int(self.faults),
-        )
-        self.heard = self.voice.bias(sample) if self.voice.bias else sample
+        sample = self._sample(int(wall_s + voice.delay_s))
+        if voice.delay_s:
+            self.coming = (now_s + voice.delay_s, sample)
+        else:
+            self.heard = sample
 
     def show(self) -> Guest:
         """The guest as the host sees it."""
@@ -138,36 +165,111 @@ class SimGuest:
             name=self.name,
             state=State.RUNNING,
             maximum=self.maximum,
-            actual=int(self.actual),
-            rss=int(self.resident),
-            statistics=self.heard,
+            actual=self.told_actual,
+            rss=self.rss,
+            overhead=int(self.qemu),
+            obstacle=Obstacle.UNREADABLE if self.hung else None,
+            statistics=None if self.hung else self.heard,
             statistics_period_s=int(self.voice.period_s),
             incarnation=self.incarnation,
             block_read=int(self.reads),
             swapped=int(self.host_swapped),
             deflates_on_oom=self.autodeflate,
+            reports_free_pages=self.reports_free_pages,
         )
 
     def ask(self, target: int, now_s: float) -> None:
         self.target = float(target)
         self.asked_s = now_s
 
-    def reboot(self) -> None:
-        """Resets: the balloon is gone, all memory is the guest's again."""
+    def boot(self, now_s: float) -> None:
+        """Starts from nothing, as large as it can be; its driver loads in a while."""
+        self._forget()
+        self.running = True
         self.actual = self.target = float(self.maximum)
-        self.swapped = self.cache = self.resident = self.swap_in = self.swap_out = self.faults = 0.0
+        self.told = None
         self.heard = None
+        self.loads_s = now_s + BOOT_S
+
+    def reboot(self, now_s: float = 0.0) -> None:
+        """Resets: the balloon is gone until the driver loads and follows the device's standing target again.
+        Until then libvirt tells the old size and the old numbers."""
+        self.told = float(self.told_actual)
+        self._forget()
+        self.actual = float(self.maximum)
+        self.loads_s = now_s + BOOT_S
+
+    def burst_balloon(self) -> None:
+        """Takes all its memory back, unasked: its driver was unloaded, and follows new targets only."""
+        self.actual = self.target = float(self.maximum)
+
+    def _forget(self) -> None:
+        self.swapped = self.cache = self.resident = self.swap_in = self.swap_out = self.faults = 0.0
+        self.host_swapped = 0.0
+        self.coming = None
         self.incarnation += 1
 
     def _move_balloon(self, now_s: float, elapsed_s: float) -> None:
-        if self.actual == self.target or self.balloon.stuck or now_s - self.asked_s < self.balloon.delay_s:
+        balloon = self.balloon
+        if self.actual == self.target or balloon.stuck or self.voice.absent:
             return
-        most = self.balloon.speed * elapsed_s
+        if now_s - self.asked_s < balloon.delay_s:
+            return
+        most = balloon.speed * elapsed_s
         if self.target > self.actual:
             self.actual = min(self.target, self.actual + most)
             return
-        least = max(self.target, float(self.balloon.stops_at or 0))
+        least = max(self.target, float(balloon.stops_at or 0))
         if not self.swap:  # it takes what is free and cached; programs' memory stays
             least = max(least, min(self.actual, self.wanted))
         self.actual = min(self.actual, max(least, self.actual - most))
         self.resident = min(self.resident, self.actual)
+
+    def _help_itself(self, elapsed_s: float) -> None:
+        """Deflate-on-oom: a last resort, and the balloon follows only new targets after it."""
+        lacking = self.wanted - self.actual - self.swap
+        if self.autodeflate and lacking > 0:
+            self.actual = self.target = min(
+                self.maximum, self.actual + min(lacking, DEFLATE_SPEED * elapsed_s)
+            )
+
+    def _swap(self, elapsed_s: float) -> None:
+        swapped = min(self.wanted - self.served, self.swap)
+        self.swap_out += max(0.0, swapped - self.swapped)
+        back = max(0.0, self.swapped - swapped) + swapped * min(1.0, SWAP_TOUCH * elapsed_s)
+        self.swap_in += back
+        self.faults += back / PAGE
+        self.swapped = swapped
+
+    def _sample(self, stamp_s: int) -> Statistics:
+        voice = self.voice
+        if voice.fieldless:
+            return Statistics(last_update_s=self.heard.last_update_s if self.heard else stamp_s)
+        if voice.frozen and self.heard is not None:
+            return _restamped(self.heard, stamp_s)
+        usable = int(max(0.0, self.actual - self.served - 0.2 * self.cache))
+        unused = int(max(0.0, self.actual - self.served - self.cache))
+        sample = Statistics(
+            last_update_s=stamp_s,
+            untrusted_available=self.maximum if self.autodeflate else int(self.actual),
+            untrusted_unused=unused,
+            untrusted_usable=None if voice.lacks_usable else usable,
+            untrusted_caches=int(self.cache),
+            untrusted_swap_in=int(self.swap_in),
+            untrusted_swap_out=int(self.swap_out),
+            untrusted_major_faults=int(self.faults),
+        )
+        return voice.bias(sample) if voice.bias else sample
+
+
+def _restamped(sample: Statistics, stamp_s: int) -> Statistics:
+    return Statistics(
+        last_update_s=stamp_s,
+        untrusted_available=sample.untrusted_available,
+        untrusted_unused=sample.untrusted_unused,
+        untrusted_usable=sample.untrusted_usable,
+        untrusted_caches=sample.untrusted_caches,
+        untrusted_swap_in=sample.untrusted_swap_in,
+        untrusted_swap_out=sample.untrusted_swap_out,
+        untrusted_major_faults=sample.untrusted_major_faults,
+    )

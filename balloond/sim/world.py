@@ -1,15 +1,17 @@
 """What does the simulated host see, and what happens to it?
 
 Guests' resident memory, merging, swap and the host's own use share one pool of memory. What does not fit goes to
-the host's swap at a bounded speed; where that is full or too slow for long, somebody is killed. Stalls show as
-pressure. The clock is simulated; the world satisfies `loop.World`, so the real loop and the real core run on it.
+the host's swap at a bounded speed; where that is full, somebody is killed. Stalls show as pressure. The clock is
+simulated; the world satisfies `loop.World`, so the real loop and the real core run on it. Faults that are due
+strike as time passes, whoever turns the handle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from math import exp
+from typing import Final, Protocol
 
 from balloond.model import (
     Fault,
@@ -24,19 +26,46 @@ from balloond.model import (
     Snapshot,
 )
 from balloond.sim.guest import SimGuest
-from balloond.units import GIB
+from balloond.units import GIB, PAGE
 
 EPOCH_S: Final = 1_750_000_000.0
 """The wall clock at the simulation's start; any recent second would do."""
 
+PSI_S: Final = 10.0
+"""The kernel averages `avg10` over so long."""
+
+OVERRUN: Final = 0.001
+"""Of the host's memory: so much beyond it is rounding, not want."""
+
+
+class DaemonKilledError(Exception):
+    """The simulated daemon was killed between two actions. What it had asked for until then was asked for."""
+
+
+class Trouble(Protocol):
+    """A fault with a time: see `sim.faults`."""
+
+    @property
+    def from_s(self) -> float: ...
+
+    @property
+    def until_s(self) -> float:
+        """When it ends; infinity: never."""
+
+    def begin(self, world: SimWorld) -> None: ...
+
+    def end(self, world: SimWorld) -> None: ...
+
 
 @dataclass(slots=True, kw_only=True)
 class Merging:
-    """KSM: pages of equal content among the guests, as a share of each guest's resident memory."""
+    """KSM: pages of equal content among the guests, as a share of each guest's resident memory. Where the share
+    falls, guests have written to merged pages, and each write takes a page back at once."""
 
     share: float = 0.0  # of resident memory that has equals elsewhere
     speed: float = 0.0  # bytes merged a second
     saved: float = 0.0
+    broken: float = 0.0  # bytes that copy-on-write took back so far
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,8 +77,10 @@ class SimHost:
     swap: float = 0.0
     swap_speed: float = 0.5 * GIB
     merging: Merging = field(default_factory=Merging)
+    has_psi: bool = True
     swapped: float = 0.0
     swap_out: float = 0.0
+    swap_in: float = 0.0
     stalled: float = 0.0  # share of the last step in which somebody waited for memory
     pressure: float = 0.0  # PSI some avg10
     pressure_us: float = 0.0
@@ -63,15 +94,23 @@ class SimWorld:
 
     host: SimHost
     guests: list[SimGuest]
+    troubles: list[Trouble] = field(default_factory=list)  # those to come
     now_s: float = 0.0
     wall_shift_s: float = 0.0  # how far the wall clock has jumped
     libvirt_gone: bool = False
     host_unreadable: bool = False
     applies_left: int | None = None  # the daemon is killed after so many more actions
+    seen: Snapshot | None = None  # what `observe` last told
+    carried_out: list[SetTarget] = field(
+        default_factory=list
+    )  # what guests were really asked since `observe`
+    _lasting: list[Trouble] = field(default_factory=list)
 
     def advance(self, elapsed_s: float) -> None:
         """Everybody lives for so long; then those whose period has passed speak."""
         self.now_s += elapsed_s
+        if self.troubles or self._lasting:
+            self._let_troubles_strike()
         for guest in self.guests:
             guest.step(self.now_s, elapsed_s)
         self._settle_host(elapsed_s)
@@ -83,69 +122,120 @@ class SimWorld:
     def wall_s(self) -> float:
         return EPOCH_S + self.now_s + self.wall_shift_s
 
+    @property
+    def running(self) -> list[SimGuest]:
+        return [guest for guest in self.guests if guest.running]
+
+    def named(self, name: str) -> SimGuest:
+        """The guest of that name. Raises KeyError."""
+        for guest in self.guests:
+            if guest.name == name:
+                return guest
+        raise KeyError(name)
+
     # --- loop.World ---
 
     def observe(self) -> Snapshot:
+        self.carried_out.clear()
         faults: list[Fault] = []
         guests: tuple[Guest, ...] | None = None
         if self.libvirt_gone:
             faults.append(Fault(kind=FaultKind.LIBVIRT_DOWN, subject="sim", detail="gone"))
         else:
-            guests = tuple(guest.show() for guest in self.guests if guest.running)
+            guests = tuple(guest.show() for guest in sorted(self.running, key=lambda guest: guest.uuid))
+            faults += (
+                Fault(kind=FaultKind.GUEST_UNREADABLE, subject=guest.uuid, detail="hung")
+                for guest in self.running if guest.hung
+            )  # fmt: skip
         if self.host_unreadable:
             faults.append(Fault(kind=FaultKind.KERNEL_UNREADABLE, subject="sim", detail="gone"))
-        return Snapshot(
+        self.seen = Snapshot(
             monotonic_s=self.now_s,
             wall_s=self.wall_s,
             host=None if self.host_unreadable else self._show_host(),
             guests=guests,
             faults=tuple(faults),
         )
+        return self.seen
 
     def apply(self, actions: Sequence[SetTarget]) -> tuple[Outcome, ...]:
+        """Raises DaemonKilledError in the middle, when that is due."""
         by_uuid = {guest.uuid: guest for guest in self.guests}
         return tuple(self._apply(action, by_uuid.get(action.uuid)) for action in actions)
 
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
-        if self.libvirt_gone:
-            return Outcome(action=action, result=Result.UNREACHABLE)
-        if guest is None or not guest.running:
-            return Outcome(action=action, result=Result.GONE)
-        if guest.hung:
-            return Outcome(action=action, result=Result.TIMED_OUT)
         if self.applies_left is not None:
             if self.applies_left <= 0:
                 raise DaemonKilledError
             self.applies_left -= 1
+        if self.libvirt_gone:
+            return Outcome(action=action, result=Result.UNREACHABLE)
+        if guest is None or not guest.running:
+            return Outcome(action=action, result=Result.GONE)
+        if guest.hung or guest.deaf:
+            return Outcome(action=action, result=Result.TIMED_OUT)
         guest.ask(action.target, self.now_s)
+        self.carried_out.append(action)
         return Outcome(action=action, result=Result.DONE)
 
+    def _let_troubles_strike(self) -> None:
+        now_s = self.now_s
+        for trouble in [t for t in self._lasting if t.until_s <= now_s]:
+            self._lasting.remove(trouble)
+            trouble.end(self)
+        for trouble in [t for t in self.troubles if t.from_s <= now_s]:
+            self.troubles.remove(trouble)
+            trouble.begin(self)
+            self._lasting.append(trouble)
+
     # --- the host's memory ---
+
+    def own(self) -> float:
+        """What the host itself uses now."""
+        return self.host.own(self.now_s)
 
     def _settle_host(self, elapsed_s: float) -> None:
         """What does not fit goes out to swap, as fast as it can; beyond that the host's OOM killer acts."""
         host = self.host
-        merging = host.merging
-        running = [guest for guest in self.guests if guest.running]
-        resident = sum(guest.resident for guest in running)
-        if merging.speed or merging.saved:
-            possible = merging.share * resident
-            merging.saved = min(possible, merging.saved + merging.speed * elapsed_s)
-        used = resident + host.own(self.now_s) - merging.saved
-        beyond = used - host.total
+        running = self.running
+        resident = sum(guest.resident + guest.qemu for guest in running)
+        self._merge(resident, elapsed_s)
+        beyond = resident + self.own() - host.merging.saved - host.total
+        at_most = host.swap_speed * elapsed_s
         waits = 0.0
-        if beyond > host.swapped and host.swap:
-            out = min(beyond - host.swapped, host.swap_speed * elapsed_s, host.swap - host.swapped)
-            waits = min(1.0, (beyond - host.swapped) / max(1.0, host.swap_speed * elapsed_s))
+        if beyond > host.swapped:
+            out = min(beyond - host.swapped, at_most, host.swap - host.swapped)
+            waits = min(1.0, (beyond - host.swapped) / max(1.0, at_most))
             host.swapped += out
             host.swap_out += out
         elif host.swapped > 0:
-            host.swapped = max(0.0, beyond, host.swapped - host.swap_speed * elapsed_s)
-        if beyond > host.swapped + 0.001 * host.total and host.swapped >= host.swap:
+            back = min(host.swapped - max(0.0, beyond), at_most)
+            host.swapped -= back
+            host.swap_in += back
+        if beyond > host.swapped + OVERRUN * host.total and host.swapped >= host.swap:
             self._kill_somebody(running)
+        self._spread_swap(running)
         self._settle_pressure(waits, elapsed_s)
 
+    def _merge(self, resident: float, elapsed_s: float) -> None:
+        merging = self.host.merging
+        if not merging.speed and not merging.saved:
+            return
+        possible = merging.share * resident
+        merging.broken += max(0.0, merging.saved - possible)
+        merging.saved = min(possible, merging.saved + merging.speed * elapsed_s)
+
+    def _spread_swap(self, running: list[SimGuest]) -> None:
+        """What is swapped is every guest's in proportion to its resident memory."""
+        resident = sum(guest.resident for guest in running)
+        share = min(1.0, self.host.swapped / resident) if resident else 0.0
+        if share or any(guest.host_swapped for guest in running):
+            for guest in running:
+                guest.host_swapped = guest.resident * share
+
     def _kill_somebody(self, running: list[SimGuest]) -> None:
+        if not running:
+            return
         victim = max(running, key=lambda guest: guest.resident)
         victim.running = False
         self.host.oom_kills += 1
@@ -153,27 +243,29 @@ class SimWorld:
 
     def _settle_pressure(self, waits: float, elapsed_s: float) -> None:
         host = self.host
-        keep = 2.718281828 ** (-elapsed_s / 10)
+        keep = exp(-elapsed_s / PSI_S)
         host.stalled = waits
         host.pressure = host.pressure * keep + waits * (1 - keep)
         host.pressure_us += waits * elapsed_s * 1e6
 
     def _show_host(self) -> Host:
         host = self.host
-        resident = sum(guest.resident for guest in self.guests if guest.running)
-        used = resident + host.own(self.now_s) - host.merging.saved - host.swapped
+        resident = sum(guest.resident + guest.qemu for guest in self.running)
+        used = resident + self.own() - host.merging.saved - host.swapped
         saved = int(host.merging.saved)
+        scanned_pages = int(host.merging.speed / PAGE)
         return Host(
             total=host.total,
-            available=max(0, int(host.total - used)),
+            available=min(host.total, max(0, int(host.total - used))),
             swap_total=int(host.swap),
             swap_free=int(host.swap - host.swapped),
             swap_out=int(host.swap_out),
-            pressure=Pressure(some_avg10=host.pressure, full_avg10=0.0, some_total_us=int(host.pressure_us)),
-            ksm=Ksm(run=1, saved=saved, profit=saved, full_scans=0, pages_to_scan=0, advisor=None),
+            swap_in=int(host.swap_in),
+            pressure=Pressure(some_avg10=host.pressure, full_avg10=0.0, some_total_us=int(host.pressure_us))
+            if host.has_psi
+            else None,
+            ksm=Ksm(
+                run=1, saved=saved, profit=saved, full_scans=0, pages_to_scan=scanned_pages, advisor=None
+            ),
             oom_kills=host.oom_kills,
         )
-
-
-class DaemonKilledError(Exception):
-    """The simulated daemon was killed between two actions."""

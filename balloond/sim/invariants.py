@@ -1,0 +1,184 @@
+"""Did balloond keep its promises in this turn?
+
+A Witness stands beside the loop and judges each turn by the world's truth, which the core does not see. It judges
+what balloond did, never what befell it: a guest that resets takes memory that nobody gave. The promises:
+
+1. **Grants are covered.** All growth asked for in one turn is at most the room that there is at that instant:
+   `total - own - reserve - sum over guests of what each may touch`, and at most what is available beyond the
+   reserve. A guest may touch the larger of its size and its device's standing target, with its QEMU's own memory,
+   and surely what is resident. So the ledger, once it holds, is broken by no doing of balloond's.
+2. **No target is below the guarantee,** nor is a guest below its guarantee made smaller still.
+3. **No guest is shrunk on doubt**: its numbers are fresh, by the verdict and by their true age, and it has no
+   obstacle.
+4. **Nothing moves in the dark**: while the host or the list of guests is unknown.
+5. **No host OOM kill while solvent**: while all maxima, the host's own use and the reserve fit memory and swap.
+6. **Steady demand comes to rest.** Ten minutes after all demand became steady and the last fault ended, no target
+   is set but to guests whose balloons do not obey; and after it became steady no guest turns, from growing to
+   shrinking or back, more than `FLIPS_MOST` times.
+
+What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from balloond.config.settings import SMALLEST_GUEST, Config
+from balloond.model import Reason, SetTarget, Tick, Trust
+from balloond.sim.guest import SimGuest
+from balloond.sim.world import SimWorld
+from balloond.units import MIB, format_size
+
+REST_S: Final = 600.0
+"""After so long of steady demand, nothing moves any more."""
+
+FLIPS_MOST: Final = 2
+"""A guest may still be on its way when its demand becomes steady, and turn once when it is believed again."""
+
+ROUNDING: Final = MIB
+"""Targets are whole MiB, so each action may be off by less than one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One broken promise."""
+
+    promise: str
+    at_s: float
+    guest: str  # its name; empty: it is the host's
+    detail: str
+
+    def __str__(self) -> str:
+        return f"at {self.at_s:.0f} s: {self.promise}: {self.guest or 'host'}: {self.detail}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Witness:
+    """Judges one run. Call `before` when the world has moved on, then take the turn, then call `after`."""
+
+    config: Config
+    world: SimWorld
+    steady_from_s: float = float("inf")  # when all demand has become steady and all faults are over
+    breaches: list[Breach] = field(default_factory=list)
+    _room: float = 0.0
+    _stands: dict[str, float] = field(default_factory=dict)  # what each may have taken before this turn
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _directions: dict[str, bool] = field(default_factory=dict)
+    _flips: dict[str, int] = field(default_factory=dict)
+    _kills: int = 0
+
+    def before(self) -> None:
+        """Notes how things stand before the turn."""
+        world = self.world
+        host = world.host
+        reserve = self.config.host.reserve.of(host.total)
+        running = world.running
+        self._stands = {guest.uuid: _reach(guest) for guest in running}
+        self._sizes = {guest.uuid: guest.told_actual for guest in running}
+        taken = sum(max(self._stands[g.uuid] + g.qemu, g.rss) for g in running)
+        self._room = host.total - world.own() - reserve - taken
+        if host.oom_kills > self._kills:
+            self._kills = host.oom_kills
+            if self.solvent:
+                self._blame("no host OOM while solvent", "", f"killed {host.killed[-1]}")
+
+    def after(self, tick: Tick | None) -> None:
+        """Judges the turn. `tick` is None where the daemon was killed in it: what it had asked for counts."""
+        asked, snapshot = self.world.carried_out, self.world.seen
+        if tick is not None:
+            self._judge_verdicts(tick)
+        if (self.world.libvirt_gone or self.world.host_unreadable) and (
+            asked or (tick and tick.decision.actions)
+        ):
+            self._blame("nothing moves in the dark", "", f"{len(asked)} targets set")
+        if snapshot is not None and snapshot.host is not None:
+            self._judge_grants(asked, snapshot.host.available)
+        for action in asked:
+            self._judge_target(action)
+            self._judge_rest(action, tick)
+
+    @property
+    def solvent(self) -> bool:
+        """Whether all that guests may ever take, with the host's own use and the reserve, fits."""
+        world, host = self.world, self.world.host
+        most = sum(guest.maximum + guest.qemu for guest in world.guests)
+        return most + world.own() + self.config.host.reserve.of(host.total) <= host.total + host.swap
+
+    def _judge_grants(self, asked: list[SetTarget], available: int) -> None:
+        granted = sum(
+            max(0.0, action.target - max(self._stands[action.uuid], action.actual))
+            for action in asked
+            if action.target > action.actual
+        )
+        reserve = self.config.host.reserve.of(self.world.host.total)
+        room = max(0.0, min(self._room, available - reserve))
+        if granted > room + ROUNDING * len(asked):
+            detail = f"granted {format_size(granted)} where {format_size(room)} was free"
+            self._blame("grants are covered", "", detail)
+
+    def _judge_target(self, action: SetTarget) -> None:
+        guest = self.world.named(action.name)
+        policy = self.config.policy_for(guest.uuid, guest.name, "")
+        guarantee = min(max(policy.minimum.of(guest.maximum), SMALLEST_GUEST), guest.maximum)
+        has = self._sizes[action.uuid]
+        if action.target < min(guarantee, has) or (action.target < guarantee and action.target < has):
+            detail = f"{format_size(action.target)} of {format_size(guarantee)} guaranteed"
+            self._blame("the guarantee is kept", guest.name, detail)
+        if action.target > guest.maximum:
+            self._blame("no target above the maximum", guest.name, format_size(action.target))
+        if action.target < has:
+            self._judge_age(guest)
+
+    def _judge_age(self, guest: SimGuest) -> None:
+        """By the truth: when it last spoke, and whether what it said had any numbers."""
+        period_s = max(self.config.interval_s, int(guest.voice.period_s))
+        age_s = self.world.now_s - guest.sampled_s
+        if age_s > 3 * period_s + 1 + guest.voice.delay_s:
+            self._blame("no shrink on old numbers", guest.name, f"its numbers are {age_s:.0f} s old")
+        if guest.hung or guest.voice.absent or guest.voice.fieldless:
+            self._blame("no shrink on old numbers", guest.name, "it says nothing at all")
+
+    def _judge_verdicts(self, tick: Tick) -> None:
+        verdicts = {verdict.uuid: verdict for verdict in tick.decision.verdicts}
+        for action in tick.decision.actions:
+            verdict = verdicts[action.uuid]
+            if verdict.obstacle is not None:
+                self._blame("obstacles are left alone", action.name, verdict.obstacle.value)
+            if action.target >= action.actual or action.reason is Reason.STUCK:
+                continue
+            if verdict.demand is None or verdict.demand.trust is not Trust.FRESH:
+                trust = verdict.demand.trust.value if verdict.demand else "unknown"
+                self._blame("no shrink on doubt", action.name, f"its numbers are {trust}")
+
+    def _judge_rest(self, action: SetTarget, tick: Tick | None) -> None:
+        now_s = self.world.now_s
+        guest = self.world.named(action.name)
+        if now_s < self.steady_from_s or not _obeys(guest):
+            return
+        grows = action.target > action.actual
+        if self._directions.get(action.uuid, grows) is not grows:
+            self._flips[action.uuid] = self._flips.get(action.uuid, 0) + 1
+            if self._flips[action.uuid] > FLIPS_MOST:
+                self._blame("no oscillation", guest.name, f"turned {self._flips[action.uuid]} times")
+        self._directions[action.uuid] = grows
+        if now_s >= self.steady_from_s + REST_S:
+            words = tick.decision.rung.name if tick else "?"
+            detail = (
+                f"{action.reason.value} {format_size(action.actual)} to {format_size(action.target)}, {words}"
+            )
+            self._blame("steady demand comes to rest", guest.name, detail)
+
+    def _blame(self, promise: str, guest: str, detail: str) -> None:
+        self.breaches.append(Breach(promise=promise, at_s=self.world.now_s, guest=guest, detail=detail))
+
+
+def _reach(guest: SimGuest) -> float:
+    """What the guest may have taken once its balloon has followed its device's standing target, as far as it can
+    be known: a guest that has reset is taken at its word until its driver is back."""
+    return max(float(guest.told_actual), guest.target)
+
+
+def _obeys(guest: SimGuest) -> bool:
+    balloon, voice = guest.balloon, guest.voice
+    return not (balloon.stuck or balloon.stops_at is not None or voice.absent or guest.hung or guest.deaf)

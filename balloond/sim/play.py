@@ -1,0 +1,105 @@
+"""What becomes of a simulated world under balloond?
+
+Turns the handle of the real loop over a simulated world, starts the daemon again when it was killed, keeps
+witness of every turn and sums up what guests lacked. Whatever happens in it follows from the world that it is
+given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from balloond.config.settings import Config
+from balloond.loop import turn
+from balloond.model import Tick
+from balloond.sim.invariants import Breach, Witness
+from balloond.sim.world import DaemonKilledError, SimWorld
+from balloond.units import GIB
+
+
+@dataclass(slots=True, kw_only=True)
+class ScenarioWorld:
+    """A world, how it is to be managed, and for how long."""
+
+    name: str
+    world: SimWorld
+    config: Config
+    duration_s: float
+    step_s: float  # simulated seconds between two turns
+    steady_from_s: float = float("inf")  # from when on all demand is steady and no fault is left
+    title: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Story:
+    """What became of it."""
+
+    breaches: tuple[Breach, ...] = ()
+    ticks: int = 0
+    restarts: int = 0
+    targets_set: int = 0
+    flips: int = 0  # changes of a guest's direction
+    short_gib_s: dict[str, float] = field(default_factory=dict)  # memory lacked, by guest's name
+    host_swapped_most: float = 0.0
+    oom_kills: int = 0
+    digest: str = ""  # of every tick: the same seed gives the same
+    last: Tick | None = None
+
+
+Watcher = Callable[[SimWorld, Tick], None]
+
+
+def play(
+    scenario: ScenarioWorld, *, digest: bool = False, restart_s: float = 10.0, watcher: Watcher | None = None
+) -> Story:
+    """Plays it to its end. `watcher` is told of each sealed tick; a killed daemon is away for `restart_s`."""
+    world, config, step_s = scenario.world, scenario.config, scenario.step_s
+    witness = Witness(config=config, world=world, steady_from_s=scenario.steady_from_s)
+    story = Story(short_gib_s={guest.name: 0.0 for guest in world.guests})
+    hasher = blake2b(digest_size=16)
+    directions: dict[str, bool] = {}
+    tick: Tick | None = None
+    away_until_s = 0.0
+    while world.now_s + step_s <= scenario.duration_s:
+        world.advance(step_s)
+        _sum_up(story, world, step_s)
+        witness.before()
+        if world.now_s < away_until_s:
+            continue
+        try:
+            tick = turn(config, tick, world)
+        except DaemonKilledError:
+            witness.after(None)
+            world.applies_left = None
+            tick, away_until_s = None, world.now_s + restart_s
+            story.restarts += 1
+            continue
+        witness.after(tick)
+        story.ticks += 1
+        _count_moves(story, tick, directions)
+        if digest:
+            hasher.update(repr(tick).encode())
+        if watcher is not None:
+            watcher(world, tick)
+    story.breaches = tuple(witness.breaches)
+    story.oom_kills = world.host.oom_kills
+    story.digest = hasher.hexdigest() if digest else ""
+    story.last = tick
+    return story
+
+
+def _sum_up(story: Story, world: SimWorld, elapsed_s: float) -> None:
+    for guest in world.guests:
+        if guest.running and guest.short > 0:
+            story.short_gib_s[guest.name] += guest.short / GIB * elapsed_s
+    story.host_swapped_most = max(story.host_swapped_most, world.host.swapped)
+
+
+def _count_moves(story: Story, tick: Tick, directions: dict[str, bool]) -> None:
+    for action in tick.decision.actions:
+        story.targets_set += 1
+        grows = action.target > action.actual
+        story.flips += directions.get(action.uuid, grows) is not grows
+        directions[action.uuid] = grows
