@@ -361,11 +361,11 @@ class Guests:
 
     def _restore_period(self, uuid: str, note: Note, until: float) -> None:
         """Raises what a call does."""
-        parts = list(self._link.parts("look", until, lambda: until, guests=[[uuid, True, False]]))
+        parts = list(self._link.parts("look", until, lambda: until, guests=[[uuid, True, False, False]]))
         match parts[-1]:
-            case ["answer", _, _, str(xml), _] if _period_in(xml) == note.put:
+            case ["answer", _, _, str(xml), *_] if _period_in(xml) == note.put:
                 self._link.call("period", until, uuid=uuid, period_s=note.was)
-            case ["answer", _, _, None, [code, domain, text]]:
+            case ["answer", *_, [code, domain, text]]:
                 raise LibvirtError(code, domain, text)
 
     # --- acting ---

@@ -6,7 +6,9 @@ Whatever was made is destroyed, and whatever was stopped goes on, when the test 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -20,6 +22,8 @@ from pathlib import Path
 import pytest
 
 from balloond.host.guests import Guests
+from balloond.lab.faults import LabError
+from balloond.lab.libvirtd import Libvirtd
 from balloond.log import Level, Log
 from balloond.model import Guest, Reason, SetTarget
 from balloond.units import MIB
@@ -36,20 +40,21 @@ def virsh(*words: str) -> str:
 
 
 def need_libvirt() -> None:
-    """Skips without libvirt; starts it where nobody did yet."""
+    """Skips where no libvirt can be had; starts it where none answers, for as long as the tests run."""
     if os.geteuid() != 0:
         pytest.skip("a real libvirt needs root")
-    with contextlib.suppress(FileNotFoundError):
-        for start in ((), ("virtlogd", "libvirtd")):
-            Path("/run/libvirt").mkdir(exist_ok=True)
-            for program in start:
-                subprocess.run([program, "--daemon"], capture_output=True, check=False)
-            for _attempt in range(20 if start else 1):
-                asked = subprocess.run(["virsh", "-c", URI, "version"], capture_output=True, check=False)
-                if asked.returncode == 0:
-                    return
-                time.sleep(0.25)
-    pytest.skip("no libvirt answers here")
+    try:
+        _libvirtd()
+    except (LabError, FileNotFoundError) as error:
+        pytest.skip(f"no libvirt: {error}")
+
+
+@functools.cache
+def _libvirtd() -> Libvirtd:
+    """The lab's, so that the end-to-end tests know whether it is the machine's own or ours."""
+    libvirtd = Libvirtd()
+    atexit.register(libvirtd.close)
+    return libvirtd
 
 
 @dataclass(frozen=True, slots=True)

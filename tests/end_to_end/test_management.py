@@ -223,7 +223,7 @@ def test_a_broken_file_changes_nothing_at_reload_and_a_good_one_does(arena: Aren
         lambda: daemon.metric("balloond_config_reloads_total", result="failed", missing=0.0) == 1, "the count"
     )
     assert "balloond.yaml:2: interval:" in daemon.log
-    assert "balloond.yaml:3: nonsense:" in daemon.log
+    assert "balloond.yaml:3: (file): has no key 'nonsense'" in daemon.log
     assert [guest.actual for guest in guests] == [GUEST] * 3
     daemon.config.write_text(good.replace("observe", "active"))
     daemon.reload()
