@@ -87,7 +87,7 @@ def moves(
     made: dict[int, Move] = {}
     purse = _Purse(left=max(0, ledger.headroom))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
-    _bring_below_ceilings(positions, free, made)
+    _bring_below_ceilings(positions, free, rung, made, now_s)
     _grow_for_need(positions, free, purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
@@ -105,11 +105,12 @@ def moves(
     return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions)), awaited
 
 
-def _bring_below_ceilings(positions: Sequence[Position], free: Sequence[int], made: dict[int, Move]) -> None:
+def _bring_below_ceilings(
+    positions: Sequence[Position], free: Sequence[int], rung: Rung, made: dict[int, Move], now_s: float
+) -> None:
     for i in free:
         p = positions[i]
-        over = p.low - p.demand.ceiling
-        if over > p.band and p.demand.trust is Trust.FRESH and p.demand.floor < p.guest.actual:
+        if p.low - p.demand.ceiling > p.band and _may_shrink(p, rung, now_s):
             step = _longest_step(p.guest.actual, fast=False)
             made[i] = Move(target=max(p.demand.ceiling, p.guest.actual - step), reason=Reason.CEILING)
 
@@ -117,38 +118,31 @@ def _bring_below_ceilings(positions: Sequence[Position], free: Sequence[int], ma
 def _grow_for_need(
     positions: Sequence[Position], free: Sequence[int], purse: _Purse, made: dict[int, Move]
 ) -> None:
-    """Distress first, then broken guarantees, then whoever lacks most of its size."""
+    """Distress first, then broken guarantees, then whoever lacks most of its size. What a guest is still on its
+    way to give, it may keep without a grant: nobody was promised it before it is there."""
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
     for i in free:
         p = positions[i]
         demand = p.demand
-        goal = min(demand.want, demand.ceiling)
-        if not demand.in_distress:
-            goal = min(goal, max(p.entitlement, demand.guarantee))
-        gap = goal - p.high
-        if gap <= 0:
+        goal = demand.want if demand.in_distress else min(demand.want, max(p.entitlement, demand.guarantee))
+        goal = min(goal, demand.ceiling)
+        lack = goal - (p.high if p.high > p.guest.actual else p.low)
+        deprived = p.high < demand.guarantee
+        urgent = demand.in_distress or deprived
+        if lack < (BAND_LEAST if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
             continue
-        urgent = demand.in_distress or p.high < demand.guarantee
-        least = BAND_LEAST if urgent else max(p.band, int(MARGIN_USED * demand.margin))
-        if gap < least:
-            continue
-        reason = (
-            Reason.DISTRESS if demand.in_distress
-            else Reason.GUARANTEE if p.high < demand.guarantee
-            else Reason.NEED
-        )  # fmt: skip
-        needy.append(
-            (not demand.in_distress, p.high >= demand.guarantee, -gap / demand.ceiling, i, gap, reason)
-        )
-    for _, _, _, i, gap, reason in sorted(needy):
+        reason = Reason.DISTRESS if demand.in_distress else Reason.GUARANTEE if deprived else Reason.NEED
+        needy.append((not demand.in_distress, not deprived, -lack / demand.ceiling, i, goal, reason))
+    for _, _, _, i, goal, reason in sorted(needy):
         p = positions[i]
+        gap = max(0, goal - p.high)
         grant = min(gap, purse.left)
         purse.unmet += gap - grant
-        if grant < min(gap, BAND_LEAST):
-            made[i] = _STILL[Reason.NO_ROOM]
-            continue
         purse.left -= grant
-        made[i] = Move(target=p.high + grant, reason=reason)
+        if p.high + grant - p.low < BAND_LEAST:
+            made[i] = _STILL[Reason.NO_ROOM]
+        else:
+            made[i] = Move(target=p.high + grant if gap else goal, reason=reason)
 
 
 def _shrink(

@@ -91,7 +91,7 @@ def _accounts(ledger: LedgerStatus) -> str:
 def _warnings(status: Status) -> Iterable[str]:
     ledger, spare, host = status["ledger"], status["solvency"], status["host"]
     if ledger is not None and not ledger["covered"]:
-        yield "  !   More is committed to guests than the host can back; nothing grows but out of distress."
+        yield "  !   More is committed to guests than the host can back; nothing grows until balloons have given."
     if (
         ledger is not None
         and host is not None

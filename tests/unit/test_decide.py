@@ -269,3 +269,17 @@ def test_a_jump_of_the_wall_clock_makes_no_fresh_guest_old() -> None:
         machine.stamp_s += 100_000
     lab.run()
     assert {v.demand.trust for v in lab.tick.decision.verdicts if v.demand} == {Trust.FRESH}  # type: ignore[union-attr]
+
+
+def test_a_guest_that_needs_its_memory_after_all_keeps_what_it_has_not_yet_given() -> None:
+    lab = crowd()
+    lab.run(60)
+    giver, taker = lab["g0"], lab["g1"]
+    giver.obeys = False  # it is slow: nothing of what it is asked for is there yet
+    taker.uses = taker.actual
+    lab.run(2)
+    asked = lab.verdict("g0").target
+    assert asked < giver.actual
+    giver.uses = giver.actual - 16 * MIB
+    lab.run()
+    assert lab.verdict("g0").target >= giver.actual
