@@ -33,7 +33,7 @@ from balloond.policy import demand as demands
 from balloond.policy.allocate import Claim, divide
 from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
-from balloond.policy.movement import Movement, ask, watch
+from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves
 from balloond.units import MIB
 from balloond.value import value
@@ -110,7 +110,7 @@ class _View:
     def stake(self) -> Stake:
         return Stake(
             guest=self.guest,
-            target=self.movement.target,
+            target=max(self.movement.target or 0, self.movement.told or 0),
             overhead=self.demand.overhead,
             heard=self.movable or self.obstacle is not None,
         )
@@ -201,17 +201,19 @@ def _conclude(
     grows: list[SetTarget] = []
     for view, position, move in zip(views, positions, made, strict=True):
         guest, movement = view.guest, view.movement
-        target = None if move.target is None else move.target // MIB * MIB
+        target = None if move.target is None else _whole(move.target, guest.actual)
         asks = target is not None and target not in (guest.actual, movement.target)
         if asks and target is not None:
             movement = ask(movement, guest, target, move.reason, now_s)
+        elif view.movable and movement.target is None and movement.forgotten(now_s):
+            movement, target, asks = withdraw(movement, now_s), -(-guest.actual // MIB) * MIB, True
         verdict = Verdict(
             uuid=guest.uuid,
             name=guest.name,
             actual=guest.actual,
             demand=view.demand,
             entitlement=position.entitlement,
-            target=movement.target if movement.target is not None else guest.actual,
+            target=target if asks and target is not None else movement.target or guest.actual,
             reason=Reason.OBSTACLE if view.obstacle else move.reason,
             obstacle=view.obstacle,
             memory=_remember(view, movement),
@@ -228,6 +230,11 @@ def _conclude(
             )
             (shrinks if action.target < action.actual else grows).append(action)
     return tuple(verdicts), (*shrinks, *grows)
+
+
+def _whole(target: int, actual: int) -> int:
+    """Whole MiB: neither more than was granted, nor less than may be left."""
+    return target // MIB * MIB if target > actual else -(-target // MIB) * MIB
 
 
 def _remember(view: _View, movement: Movement) -> GuestMemory:

@@ -96,7 +96,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     known, distress = memory.known, memory.distress
     working_set = known.slow + distress.cache_need
     extra = margin(working_set, known.growth, guest.maximum)
-    suffering = not distress.calm(now_s) and guest.actual < ceiling
+    suffering = not distress.calm(now_s)
     want = max(working_set + extra, squeezed_want(known, guest.actual), guarantee)
     pressing = 1.05 * known.recent + min(128 * MIB, guest.maximum // 8)
     match trust:

@@ -25,7 +25,7 @@ class Stake:
     """What one guest may touch of the pool, in bytes."""
 
     guest: Guest
-    target: int | None  # asked for and not yet reached; None: nothing was asked
+    target: int | None  # the most that its device was told and has not reached; None or 0: nothing
     overhead: int  # of its QEMU process
     heard: bool  # False: its balloon may be used, but nothing was heard of it for long
 

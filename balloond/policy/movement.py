@@ -30,6 +30,7 @@ class Movement:
     """What was last asked of a guest's balloon, and how far it came. Times are monotonic seconds."""
 
     target: int | None = None  # asked for and not yet reached
+    told: int | None = None  # to its device, and not reached: it may go there yet
     reason: Reason = Reason.STEADY  # why
     nearest: int = 0  # the smallest distance from the target seen so far
     progressed_s: float = 0.0
@@ -44,6 +45,10 @@ class Movement:
     def aside(self, now_s: float) -> bool:
         return self.aside_until_s is not None and now_s < self.aside_until_s
 
+    def forgotten(self, now_s: float) -> bool:
+        """Whether nobody waits for its balloon any more, and yet it was told to move: that is to be taken back."""
+        return self.told is not None and self.target is None and now_s - self.changed_s > STUCK_S
+
     def coming(self, actual: int, now_s: float) -> int:
         """Bytes that it is on its way to give."""
         if self.target is None or self.stalled(now_s):
@@ -53,6 +58,7 @@ class Movement:
 
 def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float) -> Movement:
     """The movement after this look. `outcome`: what became of the action of the tick before, if there was one."""
+    before = _told(before, guest, outcome)
     if before.target is None:
         return before
     if outcome is not None and outcome.result is not Result.DONE:  # it was never asked: try again
@@ -78,6 +84,24 @@ def ask(before: Movement, guest: Guest, target: int, reason: Reason, now_s: floa
         progressed_s=now_s,
         changed_s=now_s,
     )
+
+
+def withdraw(before: Movement, now_s: float) -> Movement:
+    """The movement once the guest was told to stay where it is."""
+    return replace(before, changed_s=now_s)
+
+
+def _told(before: Movement, guest: Guest, outcome: Outcome | None) -> Movement:
+    """With what its device stands at, as far as that is known. Where the outcome was never learned, it is taken
+    for done; where a write timed out, either size may stand."""
+    ordered = outcome.action.target if outcome is not None else before.target
+    result = outcome.result if outcome is not None else Result.DONE
+    told = before.told
+    if ordered is not None and result in (Result.DONE, Result.TIMED_OUT):
+        told = ordered if result is Result.DONE else max(told or 0, ordered)
+    if told is not None and abs(guest.actual - told) <= ARRIVED:
+        told = None
+    return before if told == before.told else replace(before, told=told)
 
 
 def _put_aside(before: Movement, now_s: float, for_s: float) -> Movement:
