@@ -102,6 +102,7 @@ class SimGuest:
     heard: Statistics | None = None  # the sample that the host has got
     coming: tuple[float, Statistics] | None = None  # a sample on its way, and when it arrives
     sampled_s: float = float("-inf")
+    numbered_s: float = float("-inf")  # when it last took a sample that holds numbers
 
     def __post_init__(self) -> None:
         self.target = self.target or self.actual
@@ -152,6 +153,8 @@ class SimGuest:
         if now_s - self.sampled_s < voice.period_s or self.coming is not None:
             return
         self.sampled_s = now_s
+        if not voice.fieldless:
+            self.numbered_s = now_s
         sample = self._sample(int(wall_s + voice.delay_s))
         if voice.delay_s:
             self.coming = (now_s + voice.delay_s, sample)

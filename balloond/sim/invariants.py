@@ -36,6 +36,10 @@ REST_S: Final = 600.0
 FLIPS_MOST: Final = 2
 """A guest may still be on its way when its demand becomes steady, and turn once when it is believed again."""
 
+MARGIN: Final = 1.1
+MARGIN_LEAST: Final = 256 * MIB
+"""What a guest is to have beyond what it uses, so that a world counts as having room for all."""
+
 ROUNDING: Final = MIB
 """Targets are whole MiB, so each action may be off by less than one."""
 
@@ -67,6 +71,7 @@ class Witness:
     _directions: dict[str, bool] = field(default_factory=dict)
     _flips: dict[str, int] = field(default_factory=dict)
     _kills: int = 0
+    _roomy: bool | None = None
 
     def before(self) -> None:
         """Notes how things stand before the turn."""
@@ -131,13 +136,11 @@ class Witness:
             self._judge_age(guest)
 
     def _judge_age(self, guest: SimGuest) -> None:
-        """By the truth: when it last spoke, and whether what it said had any numbers."""
+        """By the truth: when it last took numbers that it told."""
         period_s = max(self.config.interval_s, int(guest.voice.period_s))
-        age_s = self.world.now_s - guest.sampled_s
+        age_s = self.world.now_s - guest.numbered_s
         if age_s > 3 * period_s + 1 + guest.voice.delay_s:
-            self._blame("no shrink on old numbers", guest.name, f"its numbers are {age_s:.0f} s old")
-        if guest.hung or guest.voice.absent or guest.voice.fieldless:
-            self._blame("no shrink on old numbers", guest.name, "it says nothing at all")
+            self._blame("no shrink on doubt", guest.name, f"its numbers are {age_s:.0f} s old")
 
     def _judge_verdicts(self, tick: Tick) -> None:
         verdicts = {verdict.uuid: verdict for verdict in tick.decision.verdicts}
@@ -162,12 +165,28 @@ class Witness:
             if self._flips[action.uuid] > FLIPS_MOST:
                 self._blame("no oscillation", guest.name, f"turned {self._flips[action.uuid]} times")
         self._directions[action.uuid] = grows
-        if now_s >= self.steady_from_s + REST_S:
+        if self._roomy is None:
+            self._roomy = self._has_room()
+        if self._roomy and now_s >= self.steady_from_s + REST_S:
             words = tick.decision.rung.name if tick else "?"
             detail = (
                 f"{action.reason.value} {format_size(action.actual)} to {format_size(action.target)}, {words}"
             )
             self._blame("steady demand comes to rest", guest.name, detail)
+
+    def _has_room(self) -> bool:
+        """Whether what all want now fits, with a margin for each and with the pool."""
+        host = self.world.host
+        rules = self.config.host
+        kept = self.world.own() + rules.reserve.of(host.total) + rules.pool.of(host.total)
+        return kept + sum(map(self._wish, self.world.running)) <= host.total
+
+    def _wish(self, guest: SimGuest) -> float:
+        policy = self.config.policy_for(guest.uuid, guest.name, "")
+        if not policy.manage or not _obeys(guest):
+            return guest.maximum + guest.qemu
+        needs = MARGIN * (guest.wanted + guest.cache) + MARGIN_LEAST
+        return min(guest.maximum, max(policy.minimum.of(guest.maximum), needs)) + guest.qemu
 
     def _blame(self, promise: str, guest: str, detail: str) -> None:
         self.breaches.append(Breach(promise=promise, at_s=self.world.now_s, guest=guest, detail=detail))

@@ -199,7 +199,7 @@ def _host(reader: _Reader, top: _Mapping) -> SimHost:
     own = _demand(reader, host, "own", cache=0.0)
     return SimHost(
         total=host.need("memory", _positive_size, GIB, "16GiB"),
-        own=lambda now_s: own(now_s).memory,
+        own=own.size,
         swap=host.get("swap", parse_size, 0),
         swap_speed=host.get("swap-speed", parse_size, GIB // 2),
         merging=merging,

@@ -31,14 +31,18 @@ class Path:
         self._steps = steps
 
     def __call__(self, now_s: float) -> Wish:
+        return Wish(self.size(now_s), self._cache)
+
+    def size(self, now_s: float) -> float:
+        """The memory wanted at that time, bytes."""
         index = bisect_right(self._times, now_s)
         if index == 0:
-            return Wish(self._sizes[0], self._cache)
+            return self._sizes[0]
         if index == len(self._times) or self._steps:
-            return Wish(self._sizes[index - 1], self._cache)
+            return self._sizes[index - 1]
         begun_s, ended_s = self._times[index - 1], self._times[index]
         earlier, later = self._sizes[index - 1], self._sizes[index]
-        return Wish(earlier + (later - earlier) * (now_s - begun_s) / (ended_s - begun_s), self._cache)
+        return earlier + (later - earlier) * (now_s - begun_s) / (ended_s - begun_s)
 
 
 def steady(memory: float, *, cache: float = 0.0) -> Path:
