@@ -64,6 +64,15 @@ class Guest:
         return int(status.partition("VmRSS:")[2].split()[0]) * KIB
 
     @property
+    def waited_for_cpu_s(self) -> float:
+        """How long its QEMU's threads were ready to run and had no processor; see proc(5), schedstat."""
+        delays = (path.read_text().split()[1] for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"))
+        try:
+            return sum(map(int, delays)) / 1e9
+        except OSError:  # it has just ended, or this kernel keeps no such statistics
+            return 0.0
+
+    @property
     def actual(self) -> int:
         """The balloon's size, as QEMU says."""
         return int(self.domain.memoryStats()["actual"]) * KIB

@@ -68,6 +68,7 @@ class Summary:
     oom_kills_host: int  # guests whose QEMU ended without our doing
     served_share: float
     served_share_worst: float  # the worst guest's
+    cpu_wait_share: float  # of the time a guest waited for a processor, on average: work that no memory lost
     slowest_growth_s: float | None  # from order to last page; None: no growth came to its end
 
 
@@ -77,6 +78,7 @@ class Tally:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.first = self.last = guest.report()
+        self._waited_s = guest.waited_for_cpu_s
         self.slowest_growth_s: float | None = None
         self._heard_s = time.monotonic()
 
@@ -103,6 +105,10 @@ class Tally:
     def served(self) -> int:
         first, last = self.first, self.last
         return last.served + last.reads_served - first.served - first.reads_served
+
+    @property
+    def waited_for_cpu_s(self) -> float:
+        return max(0.0, self.guest.waited_for_cpu_s - self._waited_s)
 
     @property
     def share(self) -> float:
@@ -150,6 +156,9 @@ def play(
             oom_kills_host=len(arena.lost()),
             served_share=round(sum(one.served for one in tallies) / sum(one.asked for one in tallies), 4),
             served_share_worst=round(min(tally.share for tally in tallies), 4),
+            cpu_wait_share=round(
+                sum(one.waited_for_cpu_s for one in tallies) / len(tallies) / pictures[-1].elapsed_s, 4
+            ),
             slowest_growth_s=max((one.slowest_growth_s or 0.0 for one in tallies), default=0.0) or None,
         )
 

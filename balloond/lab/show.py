@@ -56,7 +56,8 @@ def closing(summary: Summary) -> str:
             f"{summary.guests} guests shared {format_size(summary.pool_bytes)}, promised "
             f"{summary.overcommit_ratio:.2f} times as much, for {summary.lasted_s:.0f} s "
             f"({summary.accelerator}).",
-            f"They did {summary.served_share:.1%} of the work that was asked for ({worst}).",
+            f"They did {summary.served_share:.1%} of the work that was asked for ({worst}); a guest waited for "
+            f"a processor {summary.cpu_wait_share:.0%} of the time.",
             f"balloond set {summary.targets_set} targets and moved {format_size(summary.moved_bytes)}.",
             f"Guests swapped out {format_size(summary.guest_swap_out_bytes)}; the host swapped out "
             f"{format_size(summary.host_swap_out_bytes)}.",
