@@ -138,7 +138,7 @@ def test_nothing_is_left_behind_when_the_lab_is_ended(laboratory: Lab, how: sign
     assert str(home) not in Path("/proc/swaps").read_text()
     assert not list(Path("/sys/fs/cgroup").glob(f"**/*{home.name}*"))
     assert not list(leavings.LIBVIRT_LOGS.glob(f"*{home.name}*"))
-    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if home.name in _text(path)]
+    until(lambda: not any(home.name in _text(path) for path in _command_lines()), "the reaper's own end")
 
 
 def test_what_a_dead_run_left_is_swept_and_a_living_one_is_spared(lab: Lab) -> None:
@@ -157,6 +157,10 @@ def _names(lab: Lab, run: str) -> list[str]:
         return [name for name in (domain.name() for domain in domains) if run in name]
     except libvirt.libvirtError:
         return []
+
+
+def _command_lines() -> list[Path]:
+    return list(Path("/proc").glob("[0-9]*/cmdline"))
 
 
 def _text(path: Path) -> str:
