@@ -88,7 +88,7 @@ def moves(
     purse = _Purse(left=max(0, ledger.headroom))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
     _bring_below_ceilings(positions, free, rung, made, now_s)
-    _grow_for_need(positions, free, purse, made)
+    _grow_for_need(positions, free, rung, purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
     pool_left = purse.left + short + coming - purse.unmet
@@ -116,15 +116,18 @@ def _bring_below_ceilings(
 
 
 def _grow_for_need(
-    positions: Sequence[Position], free: Sequence[int], purse: _Purse, made: dict[int, Move]
+    positions: Sequence[Position], free: Sequence[int], rung: Rung, purse: _Purse, made: dict[int, Move]
 ) -> None:
     """Distress first, then broken guarantees, then whoever lacks most of its size. What a guest is still on its
-    way to give, it may keep without a grant: nobody was promised it before it is there."""
+    way to give, it may keep without a grant: nobody was promised it before it is there.
+    At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to."""
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
     for i in free:
         p = positions[i]
         demand = p.demand
-        goal = demand.want if demand.in_distress else min(demand.want, max(p.entitlement, demand.guarantee))
+        goal = demand.want
+        if not demand.in_distress or rung >= Rung.RED:
+            goal = min(goal, max(p.entitlement, demand.guarantee))
         goal = min(goal, demand.ceiling)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
