@@ -12,9 +12,13 @@ what balloond did, never what befell it: a guest that resets takes memory that n
    obstacle.
 4. **Nothing moves in the dark**: while the host or the list of guests is unknown.
 5. **No host OOM kill while solvent**: while all maxima, the host's own use and the reserve fit memory and swap.
-6. **Steady demand comes to rest.** Ten minutes after all demand became steady and the last fault ended, no target
-   is set but to guests whose balloons do not obey; and after it became steady no guest turns, from growing to
-   shrinking or back, more than `FLIPS_MOST` times.
+6. **No flip-flop.** No guest that tells the truth is turned, from growing to shrinking or back, more than
+   `TURNS_MOST` times within three minutes, whatever happens; nor more often than that in all, once demand has been
+   steady and all well for ten minutes.
+7. **Steady demand comes to rest.** Ten minutes after the demand of a world became steady, from its very beginning
+   and with room for all, no target is set but to guests whose balloons do not obey. After times of change the
+   peaks of the past are forgotten over a quarter of an hour and more, so memory may move for longer: `still` tells
+   whether it did, and 6 holds.
 
 What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late.
 """
@@ -33,8 +37,11 @@ from balloond.units import MIB, format_size
 REST_S: Final = 600.0
 """After so long of steady demand, nothing moves any more."""
 
-FLIPS_MOST: Final = 2
-"""A guest may still be on its way when its demand becomes steady, and turn once when it is believed again."""
+TURNS_MOST: Final = 6
+TURNS_S: Final = 180.0
+"""A guest in a host that is short of memory is probed each time its calm ends, after 5, 10 and 20 minutes: shrunk,
+and grown again when it suffers. Bursts turn it too: 5 were seen in three minutes of an honest struggle. A guest
+that is torn between two rules turns with every tick, which is nine times and more."""
 
 MARGIN: Final = 1.1
 MARGIN_LEAST: Final = 256 * MIB
@@ -64,12 +71,13 @@ class Witness:
     config: Config
     world: SimWorld
     steady_from_s: float = float("inf")  # when all demand has become steady and all faults are over
+    still: bool = True  # whether nothing moved in a roomy world ten minutes after that
     breaches: list[Breach] = field(default_factory=list)
     _room: float = 0.0
     _stands: dict[str, float] = field(default_factory=dict)  # what each may have taken before this turn
     _sizes: dict[str, int] = field(default_factory=dict)
     _directions: dict[str, bool] = field(default_factory=dict)
-    _flips: dict[str, int] = field(default_factory=dict)
+    _turns: dict[str, list[float]] = field(default_factory=dict)  # when each turned, as far as that counts
     _kills: int = 0
     _roomy: bool | None = None
 
@@ -101,7 +109,8 @@ class Witness:
             self._judge_grants(asked, snapshot.host.available)
         for action in asked:
             self._judge_target(action)
-            self._judge_rest(action, tick)
+            self._judge_turns(action)
+            self._judge_rest(action)
 
     @property
     def solvent(self) -> bool:
@@ -154,24 +163,30 @@ class Witness:
                 trust = verdict.demand.trust.value if verdict.demand else "unknown"
                 self._blame("no shrink on doubt", action.name, f"its numbers are {trust}")
 
-    def _judge_rest(self, action: SetTarget, tick: Tick | None) -> None:
+    def _judge_turns(self, action: SetTarget) -> None:
         now_s = self.world.now_s
         guest = self.world.named(action.name)
-        if now_s < self.steady_from_s or not _obeys(guest):
-            return
         grows = action.target > action.actual
-        if self._directions.get(action.uuid, grows) is not grows:
-            self._flips[action.uuid] = self._flips.get(action.uuid, 0) + 1
-            if self._flips[action.uuid] > FLIPS_MOST:
-                self._blame("no oscillation", guest.name, f"turned {self._flips[action.uuid]} times")
+        turned = self._directions.get(action.uuid, grows) is not grows
         self._directions[action.uuid] = grows
+        if not turned or not _obeys(guest) or guest.voice.bias is not None:
+            return
+        resting = now_s >= self.steady_from_s + REST_S
+        since_s = self.steady_from_s + REST_S if resting else now_s - TURNS_S
+        turns = [at_s for at_s in self._turns.get(action.uuid, ()) if at_s >= since_s] + [now_s]
+        self._turns[action.uuid] = turns
+        if len(turns) > TURNS_MOST:
+            self._blame("no flip-flop", guest.name, f"turned {len(turns)} times since {turns[0]:.0f} s")
+
+    def _judge_rest(self, action: SetTarget) -> None:
+        guest = self.world.named(action.name)
+        if self.world.now_s < self.steady_from_s + REST_S or not _obeys(guest):
+            return
         if self._roomy is None:
             self._roomy = self._has_room()
-        if self._roomy and now_s >= self.steady_from_s + REST_S:
-            words = tick.decision.rung.name if tick else "?"
-            detail = (
-                f"{action.reason.value} {format_size(action.actual)} to {format_size(action.target)}, {words}"
-            )
+        self.still = self.still and not self._roomy
+        if self._roomy and self.steady_from_s == 0:
+            detail = f"{action.reason.value} {format_size(action.actual)} to {format_size(action.target)}"
             self._blame("steady demand comes to rest", guest.name, detail)
 
     def _has_room(self) -> bool:

@@ -39,6 +39,7 @@ class Story:
     breaches: tuple[Breach, ...] = ()
     ticks: int = 0
     restarts: int = 0
+    still: bool = True  # whether nothing moved any more, ten minutes after demand became steady
     targets_set: int = 0
     flips: int = 0  # changes of a guest's direction
     short_gib_s: dict[str, float] = field(default_factory=dict)  # memory lacked, by guest's name
@@ -83,6 +84,7 @@ def play(
             hasher.update(repr(tick).encode())
         if watcher is not None:
             watcher(world, tick)
+    story.still = witness.still
     story.breaches = tuple(witness.breaches)
     story.oom_kills = world.host.oom_kills
     story.digest = hasher.hexdigest() if digest else ""

@@ -17,7 +17,7 @@ from balloond.sim import faults
 from balloond.sim.faults import Lasting
 from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld
-from balloond.sim.workload import Path, ramps
+from balloond.sim.workload import Path, ramps, steady
 from balloond.sim.world import Merging, SimHost, SimWorld
 from balloond.units import GIB, MIB
 
@@ -27,7 +27,10 @@ CALM_S: Final = 1800.0
 
 HOURS: Final = (CHAOS_S + CALM_S) / 3600
 
-STEPS_S: Final = (10.0, 10.0, 10.0, 10.0, 5.0, 5.0, 2.0)
+QUIET: Final = 0.1
+"""The share of worlds in which nothing ever changes: they must come to rest within ten minutes."""
+
+STEPS_S: Final = (20.0, 10.0, 10.0, 10.0, 10.0, 10.0, 5.0, 5.0, 5.0, 2.0)
 """The daemon's interval. Long ones are harder for it and quicker to simulate."""
 
 SIZES: Final = (512 * MIB, GIB, GIB, 2 * GIB, 2 * GIB, 4 * GIB, 4 * GIB, 8 * GIB, 16 * GIB)
@@ -50,8 +53,9 @@ class _Maker:
 
     def make(self, seed: int) -> ScenarioWorld:
         chance = self.chance
+        quiet = chance.random() < QUIET
         step_s = chance.choice(STEPS_S)
-        count = int(chance.triangular(3, 20.99, 4))
+        count = 3 + int(18 * chance.random() ** 3)
         sizes = [chance.choice(SIZES) for _ in range(count)]
         claimed = sum(sizes)
         own = chance.uniform(0.01, 0.06) * claimed
@@ -60,18 +64,18 @@ class _Maker:
         reserve = config.host.reserve.of(total)
         lacking = max(0.0, 1.1 * claimed + 2 * own + reserve - total)
         swap = lacking if chance.random() < 0.6 else chance.random() * lacking
-        guests = self._guests(sizes, room=total - 2 * own - reserve)
+        guests = self._guests(sizes, room=total - 2 * own - reserve, quiet=quiet)
         world = SimWorld(
             host=SimHost(
                 total=total,
-                own=self._own(own).size,
+                own=self._own(own, quiet=quiet).size,
                 swap=swap,
                 swap_speed=chance.choice((0.1, 0.5, 2.0)) * GIB,
                 merging=self._merging(),
                 has_psi=chance.random() < 0.9,
             ),
             guests=guests,
-            troubles=sorted(self._troubles(guests), key=lambda fault: fault.from_s),
+            troubles=[] if quiet else sorted(self._troubles(guests), key=lambda fault: fault.from_s),
         )
         return ScenarioWorld(
             name=f"seed-{seed}",
@@ -79,7 +83,7 @@ class _Maker:
             config=config,
             duration_s=CHAOS_S + CALM_S,
             step_s=step_s,
-            steady_from_s=CHAOS_S,
+            steady_from_s=0.0 if quiet else CHAOS_S,
         )
 
     def _config(self, total: int, step_s: float, count: int) -> Config:
@@ -105,11 +109,11 @@ class _Maker:
             guests=rules,
         )
 
-    def _own(self, base: float) -> Path:
+    def _own(self, base: float, *, quiet: bool) -> Path:
         """The host's own use, with a backup job or two."""
         chance = self.chance
         moves = []
-        for _ in range(chance.randint(0, 2)):
+        for _ in range(0 if quiet else chance.randint(0, 2)):
             at_s = chance.uniform(600, CHAOS_S - 900)
             moves += [(at_s, base * chance.uniform(1.1, 1.9), 0.05 * GIB), (at_s + 600, base, 0.05 * GIB)]
         return ramps(base, sorted(moves))
@@ -121,7 +125,7 @@ class _Maker:
 
     # --- guests ---
 
-    def _guests(self, sizes: list[int], room: float) -> list[SimGuest]:
+    def _guests(self, sizes: list[int], room: float, *, quiet: bool) -> list[SimGuest]:
         """The guests, and what they want at last: together it fits into `room`, but in a world that is short."""
         chance = self.chance
         wishes = [chance.betavariate(1.3, 3.0) * size for size in sizes]
@@ -132,11 +136,13 @@ class _Maker:
         scale = min(1.0, most / sum(1.15 * wish + 300 * MIB for wish in wishes))
         herd_s = chance.uniform(600, CHAOS_S - 1200) if chance.random() < 0.4 else None
         return [
-            self._guest(number, size, wish * scale, herd_s)
+            self._guest(number, size, wish * scale, herd_s, quiet=quiet)
             for number, (size, wish) in enumerate(zip(sizes, wishes, strict=True), start=1)
         ]
 
-    def _guest(self, number: int, size: int, at_last: float, herd_s: float | None) -> SimGuest:
+    def _guest(
+        self, number: int, size: int, at_last: float, herd_s: float | None, *, quiet: bool
+    ) -> SimGuest:
         chance = self.chance
         kernel = min(64.0 * MIB, size / 16)
         return SimGuest(
@@ -144,7 +150,7 @@ class _Maker:
             name=f"guest-{number}",
             maximum=size,
             actual=float(size),
-            workload=self._demand(size, at_last, herd_s),
+            workload=steady(at_last) if quiet else self._demand(size, at_last, herd_s),
             kernel=kernel,
             swap=chance.choice((0.0, 0.25, 0.5)) * size,
             qemu=chance.uniform(20, 120) * MIB,
