@@ -2,8 +2,8 @@
 
     python -m balloond.sim.soak --hours 20000 --jobs 2 [--seed N]
 
-Plays random worlds from a seed on, shows how far it is, and prints every broken promise with the seed of its world:
-`--only SEED` plays that world alone and tells all. Exit code 1 where a promise was broken. The same seeds give
+Plays random worlds from a seed on, shows how far it is, and prints every broken promise with the seed of its
+world: `--only SEED` plays that world alone and tells all. Exit code 1 where a promise was broken. The same seeds give
 the same runs, however many jobs share the work.
 """
 
@@ -13,8 +13,9 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil
 
 from balloond.sim.invariants import Breach
@@ -63,7 +64,7 @@ def look_at(seed: int) -> Finding:
     """Plays the world of that seed."""
     try:
         story = play(world_of(seed))
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is to be told with its seed)
+    except Exception as error:  # whatever it is, it is to be told with its seed
         words = f"{type(error).__name__}: {error}"
         return Finding(
             seed=seed, ticks=0, targets_set=0, restarts=0, still=False, oom_kills=0, breaches=(), crash=words
@@ -87,12 +88,12 @@ def soak(seeds: Sequence[int], jobs: int) -> Iterator[Finding]:
     ahead = iter(seeds)
     with ProcessPoolExecutor(jobs) as pool:
         # A few at a time: twenty thousand hours queued at once would only take memory.
-        running: set[Future[Finding]] = {pool.submit(look_at, s) for s, _ in zip(ahead, range(4 * jobs))}
+        running = {pool.submit(look_at, seed) for seed in islice(ahead, 4 * jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-                running.update(pool.submit(look_at, seed) for seed, _ in zip(ahead, range(1)))
+                running.update(pool.submit(look_at, seed) for seed in islice(ahead, 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _clear()
     print(
         f"{total.worlds} worlds, {total.worlds * HOURS:.0f} host-hours, {total.ticks} turns, "
-        f"{total.targets_set} targets set, {total.restarts} restarts, {total.oom_kills} OOM kills where insolvent; "
+        f"{total.targets_set} targets set, {total.restarts} restarts, "
+        f"{total.oom_kills} OOM kills where insolvent; "
         f"{total.still} worlds wholly still after ten minutes of steady demand; "
         f"{len(total.failed)} worlds with a broken promise; {time.monotonic() - begun_s:.0f} s"
     )
