@@ -26,6 +26,7 @@ ROOT: Final = Path("/var/lib/balloond-lab")
 RUNS: Final = ROOT / "runs"
 LIBVIRT_LOGS: Final = Path("/var/log/libvirt/qemu")
 LIBVIRT_STATE: Final = Path("/run/libvirt/qemu")
+LIBVIRT_DATA: Final = Path("/var/lib/libvirt/qemu")
 PATIENCE_S: Final = 10.0  # a daemon told to stop first leaves its guests safe; then it is ended
 
 
@@ -69,9 +70,7 @@ def clear(home: Path) -> None:
     pool.remove(home.name)
     for swap in home.glob("*.swap"):
         subprocess.run(["swapoff", str(swap)], capture_output=True, check=False)
-    _wait(lambda: not any(LIBVIRT_STATE.glob(f"{guest_prefix(home.name)}*")))  # it logs each guest's end
-    for log in LIBVIRT_LOGS.glob(f"{guest_prefix(home.name)}*.log*"):
-        log.unlink(missing_ok=True)
+    _clear_after_libvirt(guest_prefix(home.name))
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -87,6 +86,16 @@ def forget() -> None:
     """Removes also what is kept for the next time: images, and what was found out about the machine."""
     if not any(RUNS.glob("*")):
         shutil.rmtree(ROOT, ignore_errors=True)
+
+
+def _clear_after_libvirt(prefix: str) -> None:
+    """libvirt notices each guest's end, logs it and cleans up. Its logs stay, and all if it is not running."""
+    own = f"**/domain-*-{prefix}*"  # sockets and secrets of each guest
+    _wait(lambda: not any(LIBVIRT_STATE.glob(f"{prefix}*")) and not any(LIBVIRT_DATA.glob(own)))
+    for folder in [*LIBVIRT_DATA.glob(own)]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for log in LIBVIRT_LOGS.glob(f"{prefix}*.log*"):
+        log.unlink(missing_ok=True)
 
 
 def _stat(pid: int) -> list[str]:

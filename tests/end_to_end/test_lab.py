@@ -138,6 +138,7 @@ def test_nothing_is_left_behind_when_the_lab_is_ended(laboratory: Lab, how: sign
     assert str(home) not in Path("/proc/swaps").read_text()
     assert not list(Path("/sys/fs/cgroup").glob(f"**/*{home.name}*"))
     assert not list(leavings.LIBVIRT_LOGS.glob(f"*{home.name}*"))
+    assert not list(leavings.LIBVIRT_DATA.glob(f"**/*{home.name}*"))
     until(lambda: not any(home.name in _text(path) for path in _command_lines()), "the reaper's own end")
 
 
