@@ -3,8 +3,8 @@
     python -m balloond.sim.soak --hours 20000 --jobs 2 [--seed N]
 
 Plays random worlds from a seed on, shows how far it is, and prints every broken promise with the seed of its
-world: `--only SEED` plays that world alone and tells all. Exit code 1 where a promise was broken. The same seeds give
-the same runs, however many jobs share the work.
+world: `--only SEED` plays that world alone and tells all. Exit code 1 where a promise was broken. The same seeds
+give the same runs, however many jobs share the work.
 """
 
 from __future__ import annotations
