@@ -9,7 +9,7 @@ what balloond did, never what befell it: a guest that resets takes memory that n
    and surely what is resident. So the ledger, once it holds, is broken by no doing of balloond's.
 2. **No target is below the guarantee,** nor is a guest below its guarantee made smaller still.
 3. **No guest is shrunk on doubt**: its numbers are fresh, by the verdict and by their true age, and it has no
-   obstacle.
+   obstacle. Taking back a part of what it was asked for before is no shrink.
 4. **Nothing moves in the dark**: while the host or the list of guests is unknown.
 5. **No host OOM kill while solvent**: while all maxima, the host's own use and the reserve fit memory and swap.
 6. **No flip-flop.** No guest that tells the truth is turned, from growing to shrinking or back, more than
@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from balloond.config.settings import SMALLEST_GUEST, Config
-from balloond.model import Reason, SetTarget, Tick, Trust
+from balloond.model import SetTarget, Tick, Trust
 from balloond.sim.guest import SimGuest
 from balloond.sim.world import SimWorld
 from balloond.units import MIB, format_size
@@ -76,6 +76,7 @@ class Witness:
     _room: float = 0.0
     _stands: dict[str, float] = field(default_factory=dict)  # what each may have taken before this turn
     _sizes: dict[str, int] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)  # each device's standing target before this turn
     _directions: dict[str, bool] = field(default_factory=dict)
     _turns: dict[str, list[float]] = field(default_factory=dict)  # when each turned, as far as that counts
     _kills: int = 0
@@ -89,6 +90,7 @@ class Witness:
         running = world.running
         self._stands = {guest.uuid: _reach(guest) for guest in running}
         self._sizes = {guest.uuid: guest.told_actual for guest in running}
+        self._asked = {guest.uuid: guest.target for guest in running}
         taken = sum(max(self._stands[g.uuid] + g.qemu, g.rss) for g in running)
         self._room = host.total - world.own() - reserve - taken
         if host.oom_kills > self._kills:
@@ -141,7 +143,7 @@ class Witness:
             self._blame("the guarantee is kept", guest.name, detail)
         if action.target > guest.maximum:
             self._blame("no target above the maximum", guest.name, format_size(action.target))
-        if action.target < has:
+        if action.target < min(has, self._asked[action.uuid]):
             self._judge_age(guest)
 
     def _judge_age(self, guest: SimGuest) -> None:
@@ -157,7 +159,7 @@ class Witness:
             verdict = verdicts[action.uuid]
             if verdict.obstacle is not None:
                 self._blame("obstacles are left alone", action.name, verdict.obstacle.value)
-            if action.target >= action.actual or action.reason is Reason.STUCK:
+            if action.target >= min(action.actual, self._asked.get(action.uuid, action.actual)):
                 continue
             if verdict.demand is None or verdict.demand.trust is not Trust.FRESH:
                 trust = verdict.demand.trust.value if verdict.demand else "unknown"
