@@ -234,7 +234,7 @@ def _conclude(
 
 def _whole(target: int, actual: int) -> int:
     """Whole MiB: neither more than was granted, nor less than may be left."""
-    return target // MIB * MIB if target > actual else -(-target // MIB) * MIB
+    return max(actual, target // MIB * MIB) if target > actual else -(-target // MIB) * MIB
 
 
 def _remember(view: _View, movement: Movement) -> GuestMemory:

@@ -37,6 +37,7 @@ class Movement:
     aside_until_s: float | None = None  # left alone until then; None: never was
     aside_s: float = ASIDE_S
     changed_s: float = float("-inf")  # when its target was last changed
+    grown_s: float = float("-inf")  # when it was last asked to grow
 
     def stalled(self, now_s: float) -> bool:
         """Whether it can't be counted on to give what it was asked for."""
@@ -83,6 +84,7 @@ def ask(before: Movement, guest: Guest, target: int, reason: Reason, now_s: floa
         nearest=abs(guest.actual - target),
         progressed_s=now_s,
         changed_s=now_s,
+        grown_s=now_s if target > guest.actual else before.grown_s,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.model import Demand, Guest, Ledger, Reason, Rung, Trust
+from balloond.policy.ladder import CLEAR, SHARES_AVAILABLE
 from balloond.policy.movement import Movement
 from balloond.units import GIB, MIB
 from balloond.value import value
@@ -27,6 +28,10 @@ BAND_LEAST: Final = 8 * MIB
 
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page."""
+
+GROWN_S: Final = 60.0
+"""For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
+two samples of a ramp, and it turned with each (simulator, seed 361)."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -76,6 +81,7 @@ class _Purse:
     """Memory that may still be granted in this tick, and wishes it could not meet."""
 
     left: int
+    kept: int = 0  # the last of it, only for what guests are entitled to
     unmet: int = 0
 
 
@@ -85,7 +91,7 @@ def moves(
     """One move for each position, in the same order, and whether somebody waits for what others give. The grants'
     sum is at most the headroom. `pool`: bytes that are to be kept free for growth now."""
     made: dict[int, Move] = {}
-    purse = _Purse(left=max(0, ledger.headroom))
+    purse = _Purse(left=max(0, ledger.headroom), kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
     _bring_below_ceilings(positions, free, rung, made, now_s)
     _grow_for_need(positions, free, rung, purse, made)
@@ -120,7 +126,8 @@ def _grow_for_need(
 ) -> None:
     """Distress first, then broken guarantees, then whoever lacks most of its size. What a guest is still on its
     way to give, it may keep without a grant: nobody was promised it before it is there.
-    At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to."""
+    At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
+    distress take the host to red."""
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
     for i in free:
         p = positions[i]
@@ -139,7 +146,8 @@ def _grow_for_need(
     for _, _, _, i, goal, reason in sorted(needy):
         p = positions[i]
         gap = max(0, goal - p.high)
-        grant = min(gap, purse.left)
+        due = min(gap, max(0, max(p.entitlement, p.demand.guarantee) - p.high))
+        grant = min(gap, purse.left, max(due, purse.left - purse.kept))
         purse.unmet += gap - grant
         purse.left -= grant
         if p.high + grant - p.low < BAND_LEAST:
@@ -163,6 +171,8 @@ def _shrink(
     for i in free:
         p = positions[i]
         if i in made or not _may_shrink(p, rung, now_s):
+            continue
+        if reason is Reason.REFILL and now_s - p.movement.grown_s < GROWN_S:
             continue
         surplus = p.low - max(p.entitlement, p.demand.floor)
         if surplus > p.band:
