@@ -1,0 +1,373 @@
+"""What does `balloonctl simulate` say?
+
+It runs policies over a trace of real machines, over machines that it makes up from a seed, or through a scenario;
+tells the figures as a table, as JSON, and as a page to look at. It touches no host: neither libvirt nor root is
+needed. Traces and peers need numpy, which is asked for only then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from balloond.config.problems import ConfigError
+from balloond.config.read import load as load_config
+from balloond.config.settings import Config
+from balloond.sim import report
+from balloond.sim.policies import BALLOOND, BOUNDS, PEERS, POLICIES, WORDS
+from balloond.sim.progress import Progress
+from balloond.sim.table import aligned
+
+if TYPE_CHECKING:
+    from balloond.sim.staged import Ending
+
+EXIT_OK: Final = 0
+EXIT_WRONG: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+RAMPS: Final = ("linear", "step")
+SCHEMA: Final = 1
+"""Of --json; it grows by one when a field changes its meaning or goes."""
+
+MOST_DAYS: Final = 366.0
+
+T = TypeVar("T")
+
+_DESCRIPTION: Final = """\
+Runs memory policies over recorded, made-up or described hosts, and compares
+them. Touches no host: needs neither libvirt nor root."""
+
+_EPILOG: Final = """\
+policies:
+{policies}
+
+figures:
+  U           underprovision: memory that guests wanted and did not get, GiB·s
+              a machine-day
+  infeasible  the part of U that nobody could have given
+  excess      U less the infeasible part; in multiples of the late oracle's
+  flips       changes of a guest's direction, a machine-day
+  most given  the largest share of its memory that a host handed out; a policy
+              that hands out more than there is is not valid
+
+examples:
+  balloonctl simulate                          made-up machines, all policies
+  balloonctl simulate --trace july.npz --days 3 --overcommit 2 --policy balloond,mom
+  balloonctl simulate --report out.html        and look at it
+  balloonctl simulate herd                     a scenario that comes with balloond
+  balloonctl simulate mine.yaml --policy balloond,script
+
+exit status:
+  0  done
+  2  an option, a trace or a scenario is wrong
+
+see also:
+  docs/benchmark.md""".format(policies="\n".join(f"  {name:<12}{words}" for name, words in WORDS.items()))
+
+
+class WrongError(Exception):
+    """What was asked for can't be done; the text says why and what would be right."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carries out the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        text = _scenario(options) if options.scenario is not None else _trace(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_WRONG
+    except WrongError as error:
+        print(f"balloonctl simulate: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `balloonctl simulate | head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (Python flushes stdout once more at exit)
+    return EXIT_OK
+
+
+# --- traces ----------------------------------------------------------------------------------------------
+
+
+def _trace(options: argparse.Namespace) -> str:
+    """The comparison over a trace, as text; writes the report."""
+    _need_numpy("a trace")
+    from balloond.sim.compare import CONFIG, Case, compare, rows, tightest, with_bounds
+    from balloond.sim.synthetic import synthesize
+    from balloond.sim.told import describe, page, table, to_json
+    from balloond.sim.trace import Ramp, TraceError, deal, load
+
+    config = CONFIG
+    if options.config is not None:
+        config = replace(load_config(options.config), interval_s=CONFIG.interval_s)
+    days = options.days or 1.0
+    try:
+        trace = load(options.trace) if options.trace else synthesize(days, seed=options.seed)
+        worlds = deal(trace, days=days, seed=options.seed)
+    except TraceError as error:
+        raise WrongError(str(error)) from error
+    _check_writable(options.report)
+    cases = with_bounds(
+        [
+            Case(policy=policy, overcommit=overcommit, ramp=Ramp(ramp))
+            for ramp in options.ramp
+            for overcommit in options.overcommit
+            for policy in options.policy or POLICIES
+        ]
+    )
+    cases = tuple(
+        sorted(cases, key=lambda c: (c.ramp.value, c.overcommit, POLICIES.index(c.policy)))
+    )  # bounds last
+    results = compare(
+        worlds, cases, config=config, jobs=options.jobs, drawn=tightest(worlds) if options.report else None,
+        progress=Progress(sys.stderr),
+    )  # fmt: skip
+    told = rows(results)
+    described = describe(trace, worlds, options.seed)
+    if options.report:
+        _write(options.report, report.render(page(described, worlds, results, told)))
+    if options.json:
+        return json.dumps(to_json(described, told, schema=SCHEMA), indent=2, sort_keys=True)
+    return f"{described}\n\n{table(told)}"
+
+
+# --- scenarios -------------------------------------------------------------------------------------------
+
+
+def _scenario(options: argparse.Namespace) -> str:
+    """What becomes of a scenario under each policy, as text; writes the report."""
+    from balloond.sim import scenario
+    from balloond.sim.staged import stage
+
+    for name, value in (("--trace", options.trace), ("--days", options.days)):
+        if value is not None:
+            raise WrongError(f"{name} means nothing to a scenario, which has its own time; leave one out")
+    policies = options.policy or (BALLOOND,)
+    bounds = [policy for policy in policies if policy in BOUNDS]
+    if bounds:
+        raise WrongError(f"{', '.join(bounds)} cannot be played in a scenario: it is computed from a trace")
+    if any(policy in PEERS for policy in policies):
+        _need_numpy("a peer")
+    make = _maker(options.scenario, scenario.names(), scenario.named, scenario.load)
+    first = make()  # what is wrong with it is told before any work is done
+    _check_writable(options.report)
+    if options.config is not None:
+        config = load_config(options.config)
+        make = _with_config(make, config)
+    progress = Progress(sys.stderr)
+    endings: list[Ending] = []
+    for policy in policies:
+        endings.append(stage(make, policy))
+        progress(len(endings), len(policies))
+    title = first.title or first.name
+    if options.report:
+        _write(options.report, report.render(_scenario_page(title, endings)))
+    if options.json:
+        listed = [_ending_json(ending) for ending in endings]
+        return json.dumps(
+            {"schema": SCHEMA, "scenario": first.name, "endings": listed}, indent=2, sort_keys=True
+        )
+    lines = [f"{first.name}: {title}", "", *aligned(_ENDING_COLUMNS, [_ending_row(e) for e in endings])]
+    for ending in endings:
+        lines += [f"{b.at_s:.0f} s: {b.promise}: {b.guest}: {b.detail}" for b in ending.breaches or ()]
+    return "\n".join(lines)
+
+
+def _maker(
+    text: str, names: Sequence[str], named: Callable[[str], T], load: Callable[[Path], T]
+) -> Callable[[], T]:
+    """How to make the scenario of that file, or of that name among those that come with balloond."""
+    if text in names and not Path(text).exists():
+        return lambda: named(text)
+    if not Path(text).is_file():
+        raise WrongError(f"{text}: no such file, and no scenario of that name; there are {', '.join(names)}")
+    return lambda: load(Path(text))
+
+
+def _with_config(make: Callable[[], T], config: Config) -> Callable[[], T]:
+    def made() -> T:
+        scenario = make()
+        scenario.config = config  # type: ignore[attr-defined]  # T is a ScenarioWorld, named where it is used
+        return scenario
+
+    return made
+
+
+_ENDING_COLUMNS: Final = (
+    "policy", "GiB·s lacked", "who lacked most", "flips", "targets set", "OOM kills", "swapped", "breaches"
+)  # fmt: skip
+
+
+def _ending_row(ending: Ending) -> tuple[str, ...]:
+    return (
+        ending.policy,
+        f"{ending.shortage_gib_s:.2f}",
+        ending.worst_guest or "-",
+        f"{ending.flips}",
+        f"{ending.targets_set}",
+        f"{ending.oom_kills}",
+        f"{ending.host_swapped_most / 2**20:.0f} MiB",
+        "-" if ending.breaches is None else f"{len(ending.breaches)}",
+    )
+
+
+def _ending_json(ending: Ending) -> dict[str, object]:
+    return {
+        "policy": ending.policy,
+        "shortage_gib_s": ending.shortage_gib_s,
+        "worst_guest": ending.worst_guest or None,
+        "flips": ending.flips,
+        "targets_set": ending.targets_set,
+        "oom_kills": ending.oom_kills,
+        "host_swapped_most": ending.host_swapped_most,
+        "breaches": None
+        if ending.breaches is None
+        else [
+            {"promise": b.promise, "at_s": b.at_s, "guest": b.guest, "detail": b.detail}
+            for b in ending.breaches
+        ],
+    }
+
+
+def _scenario_page(title: str, endings: Sequence[Ending]) -> report.Page:
+    return report.Page(
+        title=title,
+        subtitle="A scenario: the same world and the same faults for every policy.",
+        panels=(),
+        pictures=tuple(
+            report.Picture(
+                label=ending.policy, names=ending.scene.names, every_s=ending.scene.every_s,
+                total=ending.scene.total, actual=ending.scene.actual, demand=number,
+            )
+            for number, ending in enumerate(endings)
+        ),
+        demands=tuple(ending.scene.wanted for ending in endings),
+        columns=_ENDING_COLUMNS,
+        rows=tuple(_ending_row(ending) for ending in endings),
+        notes=("Breaches are of balloond's promises; peers promise nothing.",),
+    )  # fmt: skip
+
+
+# --- the command line ------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="balloonctl simulate",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", nargs="?", help="a file, or a name; else a trace is run"
+    )
+    parser.add_argument("--trace", metavar="FILE", type=Path, help="an .npz file; else machines are made up")
+    parser.add_argument(
+        "--overcommit", metavar="LIST", type=_overcommits, default=(1.5, 2.0, 3.0),
+        help="what guests claim, in multiples of what the host has (default: 1.5,2,3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--policy", metavar="LIST", type=_one_of(POLICIES),
+        help="default: all over a trace, balloond in a scenario",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ramp", metavar="LIST", type=_one_of(RAMPS), default=RAMPS,
+        help="between two samples: linear, step (default: both)",
+    )  # fmt: skip
+    parser.add_argument("--days", metavar="N", type=_days, help="of the trace, from its start (default: 1)")
+    parser.add_argument(
+        "--seed", metavar="N", type=_whole, default=1,
+        help="shuffles machines among hosts and makes machines up (default: 1)",
+    )  # fmt: skip
+    parser.add_argument("--jobs", metavar="N", type=_jobs, help="processes (default: one a processor)")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="balloond's configuration, to be tried")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    parser.add_argument("--report", metavar="OUT.html", type=Path, help="one page with plots, to look at")
+    return parser
+
+
+def _overcommits(text: str) -> tuple[float, ...]:
+    found = []
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not 1 <= value <= 100:
+            raise argparse.ArgumentTypeError(f"{part!r} is no factor from 1 to 100; write 1.5,2,3")
+        found.append(value)
+    return tuple(dict.fromkeys(found))
+
+
+def _one_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        parts = tuple(dict.fromkeys(text.split(",")))
+        for part in parts:
+            if part not in known:
+                raise argparse.ArgumentTypeError(f"there is no {part!r}; there are {', '.join(known)}")
+        return parts
+
+    return parse
+
+
+def _days(text: str) -> float:
+    days = _number(text)
+    if not 0 < days <= MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days up to {MOST_DAYS:g}")
+    return days
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    jobs = _whole(text)
+    if not 1 <= jobs <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes from 1 to 1024")
+    return jobs
+
+
+def _need_numpy(what: str) -> None:
+    if importlib.util.find_spec("numpy") is None:
+        raise WrongError(f"{what} needs numpy, which is not installed: pip install 'balloond[simulate]'")
+
+
+def _check_writable(path: Path | None) -> None:
+    """A run may take an hour; that its report can't be written is told before it."""
+    if path is not None and not (path.absolute().parent.is_dir() and not path.is_dir()):
+        raise WrongError(f"{path}: there is no such folder, or it is one")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WrongError(f"{path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

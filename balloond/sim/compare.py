@@ -1,0 +1,298 @@
+"""How do policies fare on the very same worlds?
+
+Deals out the work, one policy, overcommitment and ramp at a time, to all processors, and adds up what comes back.
+balloond runs as it is, through `loop.turn`, on a simulated world a host; the others as arithmetic over all hosts.
+What is computed depends on nothing but the worlds: not on the number of processors, nor on who is done first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy
+from balloond.loop import turn
+from balloond.model import Tick
+from balloond.sim import fleet, oracle
+from balloond.sim.guest import SimGuest, Voice, Wish
+from balloond.sim.peers import MAKERS, MINIMUM
+from balloond.sim.policies import BALLOOND, BOUNDS, CLAIRVOYANT, LATE
+from balloond.sim.score import Meter, Tally, add_up
+from balloond.sim.trace import STEP_S, Array, Ramp, Worlds
+from balloond.sim.world import SimHost, SimWorld
+from balloond.units import MIB
+
+CONFIG: Final = Config(
+    interval_s=STEP_S,
+    host=HostPolicy(reserve=Amount(size=0), pool=Amount(share=0.05)),
+    defaults=GuestPolicy(minimum=Amount(share=MINIMUM)),
+)
+"""balloond as it is compared. A simulated host needs nothing for itself, so it has no reserve, and guests are
+promised what the peers promise them."""
+
+POINTS: Final = 240
+"""Points of a drawn history: more than that a screen cannot show beside a legend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One policy under one overcommitment and ramp."""
+
+    policy: str
+    overcommit: float
+    ramp: Ramp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class History:
+    """What the guests of one host had over time, in whole MiB."""
+
+    host: int
+    every_s: float
+    actual: npt.NDArray[np.int64]  # [point, guest]
+    wanted: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    case: Case
+    tally: Tally
+    history: History | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A result as it is told, set against the two bounds. U and what derives from it: GiB·s a machine-day."""
+
+    policy: str
+    overcommit: float
+    ramp: str
+    shortage: float  # U
+    infeasible: float  # of it, what nobody could have given
+    excess: float
+    late_excess: float  # the late oracle's
+    multiple: float | None  # of the late oracle's excess; None: that is nothing
+    flips: float  # a machine-day
+    moves: float  # a machine-day
+    moved_gib: float  # a machine-day
+    wait_p99_s: float | None  # in which 99 % of shortages were over; None: there was none
+    most_given: float  # the largest share of its memory that a host had handed out
+    valid: bool  # never handed out more than the host has
+
+
+Progress = Callable[[int, int], None]
+"""Is told how many parts of how many are done."""
+
+
+def compare(
+    worlds: Worlds, cases: Sequence[Case], *, config: Config = CONFIG, jobs: int | None = None,
+    drawn: int | None = None, progress: Progress = lambda done, of: None,
+) -> tuple[Result, ...]:  # fmt: skip
+    """One result for each case, in their order. `jobs`: processes, by default one a processor. `drawn`: the host
+    whose history is wanted."""
+    parts = [part for case in cases for part in _parts(case, worlds, config, drawn)]
+    order = sorted(
+        range(len(parts)), key=lambda i: -parts[i].cost
+    )  # the long ones first, so that none is last
+    done: dict[int, Result] = {}
+    jobs = min(jobs or os.cpu_count() or 1, len(parts))
+    for index, result in _each(parts, order, jobs):
+        done[index] = result
+        progress(len(done), len(parts))
+    results = [done[i] for i in range(len(parts))]
+    return tuple(_join([r for r in results if r.case == case]) for case in cases)
+
+
+def with_bounds(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """The cases, and for each overcommitment and ramp the bounds that they are set against."""
+    wanted = dict.fromkeys(cases)
+    bounds = (replace(case, policy=policy) for case in cases for policy in BOUNDS)
+    return tuple(dict.fromkeys((*wanted, *bounds)))
+
+
+def rows(results: Sequence[Result]) -> tuple[Row, ...]:
+    """Each result as it is told, bounds among them."""
+    by_case = {result.case: result.tally for result in results}
+    return tuple(
+        _row(
+            result,
+            by_case[replace(result.case, policy=CLAIRVOYANT)].shortage_a_day,
+            by_case[replace(result.case, policy=LATE)].shortage_a_day,
+        )
+        for result in results
+    )
+
+
+def tightest(worlds: Worlds) -> int:
+    """The host on which most of what is claimed was wanted at once: the one to look at."""
+    share = worlds.wanted.sum(axis=1) / worlds.capacity.sum(axis=1, keepdims=True)
+    return int(share.max(axis=1).argmax())
+
+
+def _row(result: Result, infeasible: float, late: float) -> Row:
+    tally = result.tally
+    excess, late_excess = tally.shortage_a_day - infeasible, late - infeasible
+    return Row(
+        policy=result.case.policy,
+        overcommit=result.case.overcommit,
+        ramp=result.case.ramp.value,
+        shortage=tally.shortage_a_day,
+        infeasible=infeasible,
+        excess=excess,
+        late_excess=late_excess,
+        multiple=excess / late_excess if late_excess > 0 else None,
+        flips=tally.a_day(tally.flips),
+        moves=tally.a_day(tally.moves),
+        moved_gib=tally.a_day(tally.moved) / (1024 * MIB),
+        wait_p99_s=tally.wait_s(0.99),
+        most_given=tally.most_given,
+        valid=tally.overdrawn_steps == 0,
+    )
+
+
+# --- the work --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """What one process does at a time: a case on some hosts."""
+
+    case: Case
+    worlds: Worlds
+    config: Config
+    drawn: int | None  # the host among `worlds` to be drawn
+    named: int  # that host's number among all
+    cost: float  # of its running, in no unit
+
+
+def _parts(case: Case, worlds: Worlds, config: Config, drawn: int | None) -> Iterator[_Part]:
+    """balloond is worth a part a host; arithmetic does all hosts at once."""
+    if case.policy != BALLOOND:
+        yield _Part(case=case, worlds=worlds, config=config, drawn=drawn, named=drawn or 0, cost=1.0)
+        return
+    for host in range(worlds.hosts):
+        mine = 0 if host == drawn else None
+        yield _Part(case=case, worlds=worlds.only(host), config=config, drawn=mine, named=host, cost=4.0)
+
+
+def _each(parts: Sequence[_Part], order: Sequence[int], jobs: int) -> Iterator[tuple[int, Result]]:
+    """Carries the parts out, and gives each result when it is there."""
+    if jobs == 1:
+        yield from ((index, _carry_out(parts[index])) for index in order)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        waiting = _submit(pool, parts, order)
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _submit(pool: Executor, parts: Sequence[_Part], order: Sequence[int]) -> dict[Future[Result], int]:
+    return {pool.submit(_carry_out, parts[index]): index for index in order}
+
+
+def _carry_out(part: _Part) -> Result:
+    case, worlds = part.case, part.worlds
+    meter = Meter(worlds.totals(case.overcommit), fleet.start(worlds, case.overcommit))
+    draughtsman = None if part.drawn is None else _Draughtsman(worlds, part.drawn, part.named)
+    measure = fleet.measure(meter)
+
+    def look(step: int, wanted: Array, actual: Array) -> None:
+        measure(step, wanted, actual)
+        if draughtsman is not None:
+            draughtsman.look(step, wanted, actual)
+
+    if case.policy == BALLOOND:
+        run_balloond(part.config, worlds, case.overcommit, case.ramp, look)
+    elif case.policy == LATE:
+        oracle.run_late(worlds, case.overcommit, case.ramp, look)
+    elif case.policy == CLAIRVOYANT:
+        oracle.run_clairvoyant(worlds, case.overcommit, case.ramp, look)
+    else:
+        fleet.run(MAKERS[case.policy](), worlds, case.overcommit, case.ramp, look)
+    history = draughtsman.history() if draughtsman is not None else None
+    return Result(case=case, tally=meter.tally(), history=history)
+
+
+def run_balloond(config: Config, worlds: Worlds, overcommit: float, ramp: Ramp, look: fleet.Look) -> None:
+    """The real loop on a simulated world for the first host of `worlds`."""
+    now = [0.0] * worlds.machines.shape[1]
+    world = make_world(worlds, overcommit, now)
+    actual = np.empty((1, len(now)))
+    tick: Tick | None = None
+    step = 0
+    for block in worlds.blocks(ramp):
+        for wanted in block:
+            now[:] = wanted[0].tolist()
+            live(world)
+            actual = np.array([[guest.actual for guest in world.guests]])
+            look(step, wanted, actual)
+            tick = turn(config, tick, world)
+            step += 1
+
+
+def make_world(worlds: Worlds, overcommit: float, now: list[float]) -> SimWorld:
+    """The first host of `worlds` as a simulated world, whose guests want what stands in `now`."""
+    guests = [
+        SimGuest(
+            uuid=f"{number:04}",
+            name=f"machine-{machine}",
+            maximum=int(capacity),
+            actual=float(begins),
+            workload=lambda _, number=number: Wish(now[number]),  # type: ignore[misc]  # a default binds it
+            swap=float(capacity),
+            voice=Voice(period_s=STEP_S),
+        )
+        for number, (machine, capacity, begins) in enumerate(
+            zip(worlds.machines[0], worlds.capacity[0], fleet.start(worlds, overcommit)[0], strict=True)
+        )
+    ]
+    return SimWorld(host=SimHost(total=int(worlds.totals(overcommit)[0])), guests=guests)
+
+
+def live(world: SimWorld) -> None:
+    """One step of a world of traced guests. Each touches all that it gets: its kernel fills it with page cache."""
+    for guest in world.guests:
+        guest.resident = guest.maximum
+    world.advance(STEP_S)
+
+
+def _join(results: Sequence[Result]) -> Result:
+    """The results of one case's parts as one."""
+    return Result(
+        case=results[0].case,
+        tally=add_up(result.tally for result in results),
+        history=next((result.history for result in results if result.history is not None), None),
+    )
+
+
+class _Draughtsman:
+    """Keeps what is drawn of one host: the size of each guest at points in equal distances."""
+
+    def __init__(self, worlds: Worlds, host: int, named: int) -> None:
+        self._host, self._named = host, named
+        self._every = max(1, worlds.steps // POINTS)
+        self._actual: list[Array] = []
+        self._wanted: list[Array] = []
+
+    def look(self, step: int, wanted: Array, actual: Array) -> None:
+        if step % self._every == 0:
+            self._actual.append(actual[self._host])
+            self._wanted.append(wanted[self._host])
+
+    def history(self) -> History:
+        return History(
+            host=self._named,
+            every_s=self._every * STEP_S,
+            actual=(np.array(self._actual) / MIB).astype(np.int64),
+            wanted=(np.array(self._wanted) / MIB).astype(np.int64),
+        )

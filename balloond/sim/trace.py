@@ -1,0 +1,173 @@
+"""What did real machines want, and which of them share a host?
+
+A trace is the memory that machines used, slot by slot. Here it is read, checked, dealt into hosts and drawn out
+into steps of the simulation. Nothing is invented: what lies between two samples is drawn in both ways that they
+allow (`Ramp`). This module, and those that compute on its arrays, need numpy; nothing else of balloond does.
+"""
+
+from __future__ import annotations
+
+import enum
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from balloond.units import GIB, MIB
+
+Array = npt.NDArray[np.float64]
+"""Bytes, or whatever the name says. Whole bytes below 2^53 are exact, so sums are the same in any order."""
+
+STEP_S: Final = 10.0
+"""One step of a simulated host: MOM's and Proxmox's period, and statistics are then 10 s old, as the bars say."""
+
+DAY_S: Final = 86_400.0
+
+HOST_SIZE: Final = 20
+"""Machines on a host: what the traces' provider and the figures of other papers on overcommitment have."""
+
+BASE_MOST: Final = 256 * MIB
+BASE_SHARE: Final = 0.10
+"""A guest's resident base, the smaller of the two: recorded use is the hypervisor's *active* memory, 5 to 6 % of
+capacity on average, which leaves out the kernel and programs that lie still."""
+
+
+class TraceError(Exception):
+    """A trace that cannot be used; the text says why and what would be right."""
+
+
+class Ramp(enum.StrEnum):
+    """What happens between two samples, which the trace does not tell."""
+
+    LINEAR = "linear"  # a line from one to the next
+    STEP = "step"  # all at once, in the middle of the slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trace:
+    """What machines wanted over time, the resident base included and never more than they have."""
+
+    name: str
+    capacity: Array  # bytes [machine]
+    wanted: Array  # bytes [machine, slot]
+    slot_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Worlds:
+    """Hosts with equally many machines each, and what those want. `capacity` and `wanted` as in Trace."""
+
+    machines: npt.NDArray[np.int64]  # the trace's machine numbers [host, guest]
+    capacity: Array  # [host, guest]
+    wanted: Array  # [host, guest, slot]; the last slot is where the last line leads to
+    steps_a_slot: int
+
+    @property
+    def hosts(self) -> int:
+        return int(self.machines.shape[0])
+
+    @property
+    def steps(self) -> int:
+        return (int(self.wanted.shape[2]) - 1) * self.steps_a_slot
+
+    @property
+    def machine_days(self) -> float:
+        return self.machines.size * self.steps * STEP_S / DAY_S
+
+    def only(self, host: int) -> Worlds:
+        """The worlds of one host."""
+        one = slice(host, host + 1)
+        return replace(
+            self, machines=self.machines[one], capacity=self.capacity[one], wanted=self.wanted[one]
+        )
+
+    def totals(self, overcommit: float) -> Array:
+        """Each host's memory: what its machines claim, divided by the overcommitment."""
+        return np.asarray(np.floor(self.capacity.sum(axis=1) / overcommit), dtype=np.float64)
+
+    def blocks(self, ramp: Ramp) -> Iterator[Array]:
+        """What is wanted, slot by slot: whole bytes [step, host, guest]."""
+        passed = np.arange(self.steps_a_slot)[:, None, None] / self.steps_a_slot
+        if ramp is Ramp.STEP:
+            passed = np.where(passed < 0.5, 0.0, 1.0)
+        for slot in range(self.wanted.shape[2] - 1):
+            here, there = self.wanted[:, :, slot], self.wanted[:, :, slot + 1]
+            yield np.floor(here * (1 - passed) + there * passed)
+
+
+def load(path: Path) -> Trace:
+    """The trace in an .npz file: `usage_gib` [machine, slot], `capacity_gib` [machine], `step_s`.
+
+    Raises TraceError."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [n for n in ("usage_gib", "capacity_gib", "step_s") if n not in arrays]
+            if missing:
+                raise TraceError(f"{path}: has no array {', '.join(missing)}; it has {', '.join(arrays)}")
+            usage, capacity = arrays["usage_gib"], arrays["capacity_gib"]
+            slot_s = np.asarray(arrays["step_s"], dtype=float)
+            return trace_of(
+                path.name, np.asarray(usage, dtype=float), np.asarray(capacity, dtype=float), slot_s
+            )
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror or 'no .npz file of numpy'}") from error
+    except (AttributeError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TraceError(f"{path}: no .npz file with arrays of numbers: {error}") from error
+
+
+def trace_of(name: str, usage_gib: Array, capacity_gib: Array, slot_s: Array | float) -> Trace:
+    """A trace from its arrays, in GiB and seconds, checked, with the resident base. Raises TraceError."""
+    duration_s = np.asarray(slot_s, dtype=float)
+    faults = [
+        *(["capacity_gib must have one number a machine"] if capacity_gib.ndim != 1 else []),
+        *(["usage_gib must have one row a machine, one column a slot"] if usage_gib.ndim != 2 else []),
+        *([f"step_s must be one number, not {duration_s.size}"] if duration_s.size != 1 else []),
+    ]
+    if faults:
+        raise TraceError(f"{name}: {'; '.join(faults)}")
+    seconds = float(duration_s.reshape(()))
+    faults = list(_faults(usage_gib, capacity_gib, seconds))
+    if faults:
+        raise TraceError(f"{name}: {'; '.join(faults)}")
+    base_gib = np.minimum(BASE_MOST / GIB, BASE_SHARE * capacity_gib)[:, None]
+    wanted_gib = np.minimum(usage_gib + base_gib, capacity_gib[:, None])
+    return Trace(
+        name=name, capacity=np.floor(capacity_gib * GIB), wanted=np.floor(wanted_gib * GIB), slot_s=seconds
+    )
+
+
+def _faults(usage_gib: Array, capacity_gib: Array, slot_s: float) -> Iterator[str]:
+    machines, slots = usage_gib.shape
+    if machines != capacity_gib.size:
+        yield f"usage_gib has {machines} machines, capacity_gib {capacity_gib.size}; they must be the same"
+    if machines == 0 or slots < 2:
+        yield f"there are {machines} machines and {slots} slots; at least 1 and 2 are needed"
+    if not np.isfinite(slot_s) or slot_s < 2 * STEP_S or slot_s % STEP_S:
+        yield f"step_s is {slot_s:g}; it must be a multiple of {STEP_S:g}, at least {2 * STEP_S:g}"
+    if not (np.isfinite(capacity_gib) & (capacity_gib > 0)).all():
+        yield "capacity_gib must be above 0 everywhere"
+    if not (np.isfinite(usage_gib) & (usage_gib >= 0)).all():
+        yield "usage_gib must be 0 or more everywhere"
+
+
+def deal(trace: Trace, *, days: float, seed: int = 1, size: int = HOST_SIZE) -> Worlds:
+    """The trace's machines on hosts of `size`, shuffled by the seed, over its first `days`.
+
+    Machines that do not fill a last host are left out; where there are fewer than `size`, they share one.
+    A trace that is shorter than `days` is used to its end. Raises TraceError where nothing is left."""
+    count = len(trace.capacity)
+    size = min(size, count)
+    machines = np.random.default_rng(seed).permutation(count)[: count // size * size].reshape(-1, size)
+    slots = min(int(days * DAY_S / trace.slot_s), trace.wanted.shape[1] - 1)
+    if slots < 1:
+        raise TraceError(f"{trace.name}: {days:g} days are less than one slot of {trace.slot_s:g} s")
+    return Worlds(
+        machines=machines,
+        capacity=trace.capacity[machines],
+        wanted=trace.wanted[machines, : slots + 1],
+        steps_a_slot=int(trace.slot_s / STEP_S),
+    )
