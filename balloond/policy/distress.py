@@ -22,6 +22,10 @@ size of TMO's pressure targets, 0.1 to 0.3 % (Weiner et al., ASPLOS 2022)."""
 SWAP_IN_RATE: Final = 1 * MIB
 """Bytes a second; one such sample is enough: nobody swaps in that much by the way."""
 
+PLENTY: Final = 0.05
+PLENTY_LEAST: Final = 64 * MIB
+"""A guest with more free than this share of its memory faults and swaps in for no want of any."""
+
 SETTLED_S: Final = 300.0
 """A guest faults its programs in while it starts; only after this do faults mean distress."""
 
@@ -83,7 +87,7 @@ def feel(
     shrunk = guest.actual < before.actual - guest.maximum // 100
     watched = before.shrunk_s is not None and now_s - before.shrunk_s <= READS_WATCH_S
     misses = watched and rate > max(READS_LEAST, READS_RISE * before.rate_before)
-    faulting, rushing = _faults(before, sample, working_set) if sample else (before.faulting, False)
+    faulting, rushing = _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, False)
     helps_itself = guest.actual > max(before.actual, moving_to or 0) + HELPED_ITSELF and before.actual > 0
     suffers = helps_itself or (age_s > SETTLED_S and (faulting >= 2 or rushing))
     need = before.cache_need * exp(-(now_s - before.learned_s) / CACHE_DECAY_S) if before.cache_need else 0.0
@@ -114,10 +118,14 @@ def feel(
     )
 
 
-def _faults(before: Distress, sample: Sample, working_set: float) -> tuple[int, bool]:
-    """Samples running with too many faults, and whether swap comes in at a rush."""
+def _faults(before: Distress, sample: Sample, actual: int, working_set: float) -> tuple[int, bool]:
+    """Samples running with too many faults, and whether swap comes in at a rush. Neither means anything while
+    memory is free: what was swapped out in a hard hour comes back in an easy one."""
     if sample.elapsed_s <= 0:
         return before.faulting, False
+    free = sample.usable if sample.unused is None else sample.unused
+    if free > max(PLENTY_LEAST, PLENTY * actual):
+        return 0, False
     swapped = sample.swapped_in or 0
     pages = swapped / PAGE + (sample.faulted or 0)
     a_minute = pages * 60 / sample.elapsed_s

@@ -20,7 +20,7 @@ def farewell(config: Config, last: Tick) -> tuple[SetTarget, ...]:
         return ()
     grown = [
         v for v in last.decision.verdicts
-        if v.obstacle is None and v.demand is not None and v.actual < v.demand.ceiling
+        if v.obstacle is None and v.demand is not None and (v.actual < v.demand.ceiling or v.target < v.actual)
     ]  # fmt: skip
     claims = [
         Claim(

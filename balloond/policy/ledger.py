@@ -32,6 +32,8 @@ class Stake:
     @property
     def committed(self) -> int:
         guest = self.guest
+        if not guest.in_pool:
+            return 0
         if (
             guest.obstacle is Obstacle.HUGEPAGES
         ):  # its memory is set aside already, and counts as the host's own

@@ -15,8 +15,9 @@ from balloond.policy.trust import Sample
 from balloond.units import GIB, MIB
 from balloond.value import value
 
-RECENT_DECAY_S: Final = 60.0
+RECENT_DECAY_S: Final = 15.0
 DECAY_S: Final = 900.0
+GROWTH_DECAY_S: Final = 60.0
 
 GROWTH_AHEAD: Final = 3.0
 """Samples' worth of growth held ahead: one until it is seen, one until donors gave, one for the balloon to move.
@@ -48,14 +49,13 @@ class WorkingSet:
 def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     """The working set after one more believed sample."""
     growth = max(0.0, float(sample.low - before.last)) if before.samples else 0.0
-    recently = exp(-sample.elapsed_s / RECENT_DECAY_S)
     squeezed = sample.usable < SQUEEZED_SHARE * guest.actual and sample.high >= 0.75 * guest.actual
     return WorkingSet(
         last=sample.low,
         usable=sample.usable,
-        recent=_rise_or_decay(before.recent, sample, recently),
+        recent=_rise_or_decay(before.recent, sample, exp(-sample.elapsed_s / RECENT_DECAY_S)),
         slow=_rise_or_decay(before.slow, sample, exp(-sample.elapsed_s / DECAY_S)),
-        growth=max(growth, before.growth * recently),
+        growth=max(growth, before.growth * exp(-sample.elapsed_s / GROWTH_DECAY_S)),
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=before.squeezed + 1 if squeezed else 0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,17 @@ def test_status_shows_host_and_guests(path: str, daemon: ControlServer, capsys: 
     assert cli.main(["status", "--socket", path]) == 0
     shown = capsys.readouterr().out
     assert "Host: green" in shown and "\ndb " in shown and "\nweb-1 " in shown
+
+
+def test_a_terminal_without_unicode_gets_escapes(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, shown = History(), io.BytesIO()
+    history.publish(tick := sealed.tick(sealed.guest(name="bücher")))
+    server = ControlServer(path, {"status": lambda: status(tick, history, mode="active", version="1")})
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert cli.main(["status", "--socket", path]) == 0
+    sys.stdout.flush()
+    server.close()
+    assert b"\nb\\xfccher" in shown.getvalue()
 
 
 def test_status_as_json_is_what_the_daemon_said(path: str, daemon: ControlServer, capsys: Captured) -> None:

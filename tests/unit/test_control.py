@@ -162,7 +162,7 @@ def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
 def test_a_place_that_can_not_be_used_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "control.sock", tmp_path / ("x" * 120)):
-        with pytest.raises(SocketRefused, match="control_socket"):
+        with pytest.raises(SocketRefused, match=r"set `control\.socket`"):
             ControlServer(str(place), ANSWERS)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -131,7 +132,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as running:
 
         def begin(uri: str = "test:///default", *, before: str = "", port: int | None = None) -> Running:
-            daemon = Running(tmp_path, uri=uri, before=before, port=port or free_port())
+            daemon = Running(tmp_path, uri=uri, before=before, port=free_port() if port is None else port)
             running.callback(daemon.close)
             return daemon
 
@@ -216,6 +217,15 @@ def test_a_reload_moves_the_metrics_to_another_port(start: Start) -> None:
     daemon.configure()
     daemon.process.send_signal(signal.SIGHUP)
     daemon.logged(f"port={daemon.port}")
+    daemon.scrapes("balloond_ticks_total")
+
+
+def test_any_free_port_is_taken_for_port_0_and_told(start: Start) -> None:
+    daemon = start(port=0)
+    daemon.logged("metrics are served")
+    found = re.search(r"metrics are served host=127.0.0.1 port=([1-9][0-9]*)", daemon.log.read_text())
+    assert found is not None
+    daemon.port = int(found[1])
     daemon.scrapes("balloond_ticks_total")
 
 
@@ -324,6 +334,17 @@ def test_a_directory_that_can_not_be_made_is_told_in_words(
     config.write_text(f"state: {{directory: {tmp_path / 'file' / 'state'}}}\n")
     assert main(["--config", str(config)]) == 1
     assert "can't start" in capfd.readouterr().err
+
+
+def test_a_usual_file_that_may_not_be_looked_at_is_told_in_words_and_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)  # as for a user who may not enter /etc/balloond
+    assert main([]) == 2
+    assert "/etc/balloond/balloond.yaml:1: (file): can't be read: Permission denied" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

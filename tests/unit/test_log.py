@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +173,18 @@ def test_what_held_for_guests_holds_still_while_nobody_can_see_them(page: Page) 
     assert page.fresh() == []
     narrator.publish(sealed.tick(sealed.guest(), number=4, verdicts=(sealed.verdict(),)))
     assert "no longer silent" in page.fresh()[-1]
+
+
+def test_what_was_wrong_with_the_host_is_not_over_while_libvirt_or_its_figures_are_lost(page: Page) -> None:
+    narrator = Narrator(page.log())
+    guests = (sealed.guest(), sealed.guest(sealed.UUID_2))
+    bad = sealed.tick(*guests, accounts=sealed.ledger(covered=False, own=7 * GIB))
+    narrator.publish(bad)
+    assert "swap would be missing" in "\n".join(page.fresh())
+    for number, lost in enumerate((replace(bad.snapshot, guests=None), replace(bad.snapshot, host=None)), 2):
+        frozen = replace(bad.decision, ledger=None)
+        narrator.publish(replace(bad, number=number, snapshot=lost, decision=frozen))
+    assert page.fresh() == []
 
 
 def test_distress_and_a_stuck_balloon_are_told(page: Page) -> None:

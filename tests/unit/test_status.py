@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,6 +235,13 @@ def test_the_same_tick_gives_the_same_bytes_and_the_cores_memory_stays_out() -> 
     assert written["decision"]["rung"] == "green"
     assert "memory" not in written["decision"]["verdicts"][0]
     assert "\n" not in to_json(tick())
+
+
+def test_a_journal_that_nobody_reads_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    path, complaints = tmp_path / "pipe", list[str]()
+    os.mkfifo(path)
+    Journal(path, complaints.append).publish(sealed.tick())
+    assert len(complaints) == 1
 
 
 def test_a_full_journal_becomes_the_older_one_and_there_are_two(tmp_path: Path) -> None:

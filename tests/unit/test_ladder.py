@@ -1,0 +1,103 @@
+"""The rungs: where each begins, how one is left, and what a slope does."""
+
+from __future__ import annotations
+
+import pytest
+
+from balloond.model import Host, Pressure, Rung
+from balloond.policy.ladder import Standing, climb
+from balloond.units import GIB, MIB
+
+RESERVE, POOL = GIB, 1000 * MIB
+
+
+def host(free: float, pressure: float | None = None) -> Host:
+    """A host on which so much is available beyond the reserve."""
+    return Host(
+        total=64 * GIB,
+        available=RESERVE + int(free),
+        pressure=None if pressure is None else Pressure(some_avg10=pressure, full_avg10=0.0, some_total_us=0),
+    )
+
+
+def stand(rung: Rung, free: float, **more: float) -> Standing:
+    fields = {"seen_s": 0.0, "slope": 0.0, **more}
+    return Standing(rung=rung, available=RESERVE + int(free), **fields)
+
+
+@pytest.mark.parametrize(
+    ("free", "rung"),
+    [
+        (1000 * MIB, Rung.GREEN),
+        (1000 * MIB - 1, Rung.YELLOW),
+        (500 * MIB, Rung.YELLOW),
+        (500 * MIB - 1, Rung.ORANGE),
+        (200 * MIB, Rung.ORANGE),
+        (200 * MIB - 1, Rung.RED),
+        (-GIB, Rung.RED),
+    ],
+)
+def test_each_rung_begins_at_its_share_of_the_pool(free: float, rung: Rung) -> None:
+    assert climb(None, host(free), RESERVE, POOL, 0.0).rung is rung
+
+
+def test_pressure_alone_makes_a_host_orange_and_its_absence_means_nothing() -> None:
+    assert climb(None, host(4 * GIB, 0.051), RESERVE, POOL, 0.0).rung is Rung.ORANGE
+    assert climb(None, host(4 * GIB, 0.05), RESERVE, POOL, 0.0).rung is Rung.GREEN
+    assert climb(None, host(4 * GIB), RESERVE, POOL, 0.0).rung is Rung.GREEN
+
+
+def test_a_rung_is_climbed_at_once() -> None:
+    standing = climb(stand(Rung.GREEN, 4 * GIB), host(100 * MIB), RESERVE, POOL, 1.0)
+    assert standing.rung is Rung.RED
+
+
+def test_a_rung_is_left_when_it_was_cleared_by_a_quarter_for_half_a_minute() -> None:
+    standing = stand(Rung.ORANGE, 700 * MIB)
+    for now_s in (10.0, 39.0):
+        standing = climb(standing, host(700 * MIB), RESERVE, POOL, now_s)
+        assert standing.rung is Rung.ORANGE
+    standing = climb(standing, host(700 * MIB), RESERVE, POOL, 40.0)
+    assert standing.rung is Rung.YELLOW
+    assert standing.better_s is None
+
+
+def test_a_rung_that_is_only_just_cleared_is_not_left() -> None:
+    standing = stand(Rung.ORANGE, 600 * MIB)
+    for now_s in range(10, 100, 10):
+        standing = climb(standing, host(600 * MIB), RESERVE, POOL, float(now_s))
+        assert standing.rung is Rung.ORANGE
+        assert standing.better_s is None
+
+
+def test_the_half_minute_begins_anew_after_a_relapse() -> None:
+    standing = climb(stand(Rung.ORANGE, 700 * MIB), host(700 * MIB), RESERVE, POOL, 10.0)
+    standing = climb(standing, host(600 * MIB), RESERVE, POOL, 30.0)
+    standing = climb(standing, host(700 * MIB), RESERVE, POOL, 35.0)
+    assert climb(standing, host(700 * MIB), RESERVE, POOL, 50.0).rung is Rung.ORANGE
+
+
+def test_a_steep_slope_towards_red_makes_it_one_rung_worse() -> None:
+    falling = stand(Rung.GREEN, 900 * MIB, slope=-15.0 * MIB)  # red in some 45 s
+    assert climb(falling, host(900 * MIB), RESERVE, POOL, 0.0).rung is Rung.ORANGE
+    steady = stand(Rung.GREEN, 900 * MIB)
+    assert climb(steady, host(900 * MIB), RESERVE, POOL, 0.0).rung is Rung.YELLOW
+
+
+def test_red_that_is_less_than_half_a_minute_away_is_two_rungs_worse_at_most() -> None:
+    falling = stand(Rung.GREEN, 400 * MIB, slope=-15.0 * MIB)  # red in some 13 s
+    assert climb(falling, host(400 * MIB), RESERVE, POOL, 0.0).rung is Rung.RED
+    yellow = stand(Rung.GREEN, 600 * MIB, slope=-15.0 * MIB)  # in some 27 s
+    assert climb(yellow, host(600 * MIB), RESERVE, POOL, 0.0).rung is Rung.ORANGE
+
+
+def test_a_full_pool_is_green_however_steep_the_slope() -> None:
+    falling = stand(Rung.GREEN, 4 * GIB, slope=-1.0 * GIB)
+    assert climb(falling, host(4 * GIB), RESERVE, POOL, 0.0).rung is Rung.GREEN
+
+
+def test_the_slope_is_averaged_over_ten_seconds() -> None:
+    standing = climb(stand(Rung.GREEN, 4 * GIB), host(3 * GIB), RESERVE, POOL, 10.0)
+    assert standing.slope == pytest.approx(-GIB / 10 * (1 - 0.36788), rel=1e-3)
+    assert climb(None, host(3 * GIB), RESERVE, POOL, 10.0).slope == 0.0
+    assert climb(standing, host(1 * GIB), RESERVE, POOL, 10.0).slope == standing.slope

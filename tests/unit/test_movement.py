@@ -1,0 +1,110 @@
+"""Whether a balloon follows: progress, stalls, and what is counted meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from balloond.model import Guest, Outcome, Reason, Result, SetTarget
+from balloond.policy.movement import ASIDE_MOST_S, Movement, ask, watch
+from balloond.units import GIB, MIB
+
+
+def guest(actual: int) -> Guest:
+    return Guest(uuid="u", name="g", maximum=4 * GIB, actual=actual)
+
+
+def outcome(result: Result, target: int = GIB) -> Outcome:
+    action = SetTarget(uuid="u", name="g", actual=2 * GIB, target=target, reason=Reason.REFILL, words="")
+    return Outcome(action=action, result=result)
+
+
+ASKED = ask(Movement(), guest(2 * GIB), GIB, Reason.REFILL, 100.0)
+
+
+def test_what_was_asked_is_remembered() -> None:
+    assert (ASKED.target, ASKED.reason, ASKED.nearest) == (GIB, Reason.REFILL, GIB)
+    assert (ASKED.progressed_s, ASKED.changed_s) == (100.0, 100.0)
+
+
+def test_a_balloon_at_rest_stays_at_rest() -> None:
+    assert watch(Movement(), guest(GIB), None, 100.0) == Movement()
+
+
+def test_a_balloon_that_has_come_within_four_mebibytes_has_arrived() -> None:
+    assert watch(ASKED, guest(GIB + 4 * MIB), None, 102.0).target is None
+    assert watch(ASKED, guest(GIB - 4 * MIB), None, 102.0).target is None
+    assert watch(ASKED, guest(GIB + 4 * MIB + 1), None, 102.0).target == GIB
+
+
+def test_progress_is_noted_when_it_is_more_than_a_mebibyte() -> None:
+    moved = watch(ASKED, guest(2 * GIB - 2 * MIB), outcome(Result.DONE), 103.0)
+    assert (moved.progressed_s, moved.nearest) == (103.0, GIB - 2 * MIB)
+    assert watch(ASKED, guest(2 * GIB - MIB), outcome(Result.DONE), 103.0).progressed_s == 100.0
+
+
+def test_a_balloon_without_progress_for_five_seconds_is_not_counted_on() -> None:
+    assert not ASKED.stalled(105.0)
+    assert ASKED.stalled(105.1)
+    assert not Movement().stalled(1e9)
+    assert ASKED.coming(2 * GIB, 105.0) == GIB
+    assert ASKED.coming(2 * GIB, 105.1) == 0
+    assert ASKED.coming(GIB // 2, 101.0) == 0
+    assert Movement().coming(GIB, 101.0) == 0
+
+
+def test_a_balloon_without_progress_for_half_a_minute_is_left_alone_longer_each_time() -> None:
+    at_work = watch(ASKED, guest(2 * GIB), outcome(Result.DONE), 130.0)
+    assert at_work.target == GIB
+    stuck = watch(at_work, guest(2 * GIB), None, 130.1)
+    assert stuck.target is None
+    assert stuck.aside(190.0)
+    assert not stuck.aside(190.1)
+    now_s, movement = 200.0, stuck
+    for expected in (120.0, 240.0, 480.0, 960.0, 1920.0, ASIDE_MOST_S, ASIDE_MOST_S):
+        movement = ask(movement, guest(2 * GIB), GIB, Reason.REFILL, now_s)
+        movement = watch(movement, guest(2 * GIB), None, now_s + 31)
+        assert movement.aside_until_s == now_s + 31 + expected
+        now_s += 31 + expected
+
+
+def test_a_balloon_that_arrives_has_made_good() -> None:
+    grim = replace(ASKED, aside_s=960.0)
+    assert watch(grim, guest(GIB), None, 110.0).aside_s == 60.0
+
+
+@pytest.mark.parametrize("result", [Result.BUSY, Result.UNREACHABLE, Result.OBSERVED, Result.GONE])
+def test_what_was_never_asked_may_be_asked_again_at_once(result: Result) -> None:
+    movement = watch(ASKED, guest(2 * GIB), outcome(result), 102.0)
+    assert movement.target is None
+    assert not movement.aside(102.0)
+    assert movement.told is None
+
+
+@pytest.mark.parametrize("result", [Result.REFUSED, Result.TIMED_OUT])
+def test_what_was_refused_or_timed_out_waits_ten_seconds(result: Result) -> None:
+    movement = watch(ASKED, guest(2 * GIB), outcome(result), 102.0)
+    assert movement.target is None
+    assert movement.aside(111.9)
+    assert not movement.aside(112.0)
+
+
+def test_what_a_device_was_told_counts_until_it_is_there() -> None:
+    moved = watch(ASKED, guest(int(1.5 * GIB)), outcome(Result.DONE), 102.0)
+    assert moved.told == GIB
+    assert watch(moved, guest(GIB), None, 104.0).told is None
+
+
+def test_after_a_timeout_the_larger_of_both_sizes_may_stand() -> None:
+    before = replace(ASKED, told=3 * GIB)
+    assert watch(before, guest(2 * GIB), outcome(Result.TIMED_OUT), 102.0).told == 3 * GIB
+    assert watch(ASKED, guest(2 * GIB), outcome(Result.TIMED_OUT), 102.0).told == GIB
+
+
+def test_a_target_that_nobody_waits_for_is_to_be_taken_back_after_a_while() -> None:
+    left = watch(watch(ASKED, guest(2 * GIB), outcome(Result.DONE), 130.0), guest(2 * GIB), None, 131.0)
+    assert left.told == GIB
+    assert left.forgotten(131.0)
+    assert not Movement().forgotten(1e9)
+    assert not ASKED.forgotten(1e9)

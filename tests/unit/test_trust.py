@@ -1,0 +1,246 @@
+"""Which samples are believed, what they say of the demand, and how they age."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from balloond.model import Guest, Statistics, Trust
+from balloond.policy.trust import Hearing, judge, listen
+from balloond.units import GIB, MIB
+
+WALL_S = 1_800_000_000.0
+BORN = Hearing(born_s=0.0, settled=True)
+
+
+def guest(stamp_s: float, *, actual: int = 2 * GIB, usable: int | None = GIB, **more: object) -> Guest:
+    fields = {"rss": 2 * GIB, "statistics_period_s": 2, **more}
+    told = {
+        "untrusted_usable": usable,
+        **{key: fields.pop(key) for key in list(fields) if key.startswith("untrusted")},
+    }
+    return Guest(
+        uuid="u",
+        name="g",
+        maximum=4 * GIB,
+        actual=actual,
+        statistics=Statistics(last_update_s=int(stamp_s), **told),  # type: ignore[arg-type]  # sizes, by name
+        **fields,  # type: ignore[arg-type]  # fields of Guest, by name
+    )
+
+
+def hear(before: Hearing, seen: Guest, now_s: float, moving_to: int | None = None) -> Hearing:
+    return listen(seen, before, moving_to=moving_to, now_s=now_s, wall_s=WALL_S + now_s)[0]
+
+
+def test_a_sample_tells_what_is_in_use() -> None:
+    hearing, sample = listen(guest(WALL_S + 98), BORN, moving_to=None, now_s=100.0, wall_s=WALL_S + 100)
+    assert sample is not None
+    assert (sample.low, sample.high, sample.usable) == (GIB, GIB, GIB)
+    assert (sample.taken_s, sample.elapsed_s) == (98.0, 0.0)
+    assert (hearing.sampled_s, hearing.samples, hearing.lying) == (98.0, 1, False)
+
+
+def test_the_same_sample_is_not_heard_twice() -> None:
+    seen = guest(WALL_S + 98)
+    first = hear(BORN, seen, 100.0)
+    again, sample = listen(seen, first, moving_to=None, now_s=102.0, wall_s=WALL_S + 102)
+    assert sample is None
+    assert again is first
+
+
+def test_the_time_between_samples_and_the_growth_of_counters_are_told() -> None:
+    first = hear(BORN, guest(WALL_S + 98, untrusted_swap_in=100, untrusted_major_faults=7), 98.0)
+    _, sample = listen(
+        guest(WALL_S + 103, untrusted_swap_in=150, untrusted_major_faults=7),
+        first,
+        moving_to=None,
+        now_s=103.5,
+        wall_s=WALL_S + 103.5,
+    )
+    assert sample is not None
+    assert (sample.elapsed_s, sample.swapped_in, sample.faulted) == (5.0, 50, 0)
+
+
+def test_without_usable_half_of_the_caches_counts_as_needed() -> None:
+    seen = guest(WALL_S, usable=None, untrusted_unused=512 * MIB, untrusted_caches=256 * MIB)
+    _, sample = listen(seen, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert sample.low == 2 * GIB - 640 * MIB
+    bare = guest(WALL_S, usable=None, untrusted_unused=512 * MIB)
+    _, sample = listen(bare, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert sample.low == 2 * GIB - 512 * MIB
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        guest(0),
+        guest(WALL_S, usable=None),
+        guest(WALL_S, usable=None, untrusted_available=GIB, untrusted_caches=MIB),
+        replace(guest(WALL_S), statistics=None),
+    ],
+)
+def test_a_driver_that_says_nothing_of_use_gives_no_sample_and_is_no_liar(seen: Guest) -> None:
+    hearing, sample = listen(seen, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is None
+    assert (hearing.samples, hearing.lying) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"usable": 2 * GIB + 1},
+        {"usable": -1},
+        {"untrusted_available": 4 * GIB + 1},
+        {"untrusted_unused": -4},
+        {"untrusted_caches": 2**63},
+        {"untrusted_swap_in": 9},
+        {"untrusted_major_faults": 19},
+    ],
+)
+def test_impossible_numbers_are_thrown_away_and_remembered_as_a_lie(lie: dict[str, int]) -> None:
+    before = replace(BORN, samples=5, sampled_s=90.0, stamp_s=5, swap_in=10, major_faults=20)
+    hearing, sample = listen(
+        guest(WALL_S + 98, **lie),
+        before,
+        moving_to=None,
+        now_s=100.0,
+        wall_s=WALL_S + 100,
+    )
+    assert sample is None
+    assert (hearing.lying, hearing.samples, hearing.sampled_s) == (True, 5, 90.0)
+    assert hearing.stamp_s == int(WALL_S + 98)
+
+
+def test_the_limits_themselves_are_possible() -> None:
+    before = replace(BORN, swap_in=10, major_faults=20)
+    seen = guest(
+        WALL_S,
+        usable=2 * GIB,
+        untrusted_available=4 * GIB,
+        untrusted_unused=0,
+        untrusted_swap_in=10,
+        untrusted_major_faults=20,
+    )
+    assert listen(seen, before, moving_to=None, now_s=0.0, wall_s=WALL_S)[1] is not None
+
+
+def test_counters_that_restart_are_doubted_once_and_followed_from_then_on() -> None:
+    first = hear(BORN, guest(WALL_S + 2, untrusted_swap_in=100), 2.0)
+    reset = hear(first, guest(WALL_S + 4, untrusted_swap_in=0), 4.0)
+    assert reset.lying
+    assert not hear(reset, guest(WALL_S + 6, untrusted_swap_in=5), 6.0).lying
+
+
+def test_nobody_needs_what_it_never_touched() -> None:
+    _, sample = listen(guest(WALL_S, usable=0, rss=300 * MIB), BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert sample.high == 300 * MIB
+    swapped = guest(WALL_S, usable=0, rss=300 * MIB, swapped=100 * MIB)
+    _, sample = listen(swapped, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert sample.high == 400 * MIB
+    unknown = guest(WALL_S, usable=0, rss=None)
+    _, sample = listen(unknown, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert sample.high == 2 * GIB
+
+
+def test_a_balloon_that_moved_about_the_time_of_the_sample_leaves_a_range() -> None:
+    first = hear(BORN, guest(WALL_S + 100, actual=3 * GIB), 100.0)
+    _, sample = listen(
+        guest(WALL_S + 102, actual=2 * GIB), first, moving_to=None, now_s=102.0, wall_s=WALL_S + 102
+    )
+    assert sample is not None
+    assert (sample.low, sample.high) == (GIB, 2 * GIB)
+
+
+def test_a_move_more_than_a_second_before_the_sample_is_over() -> None:
+    first = hear(BORN, guest(WALL_S + 100, actual=3 * GIB), 100.0)
+    moved = hear(first, guest(WALL_S + 100, actual=2 * GIB), 102.0)
+    _, sample = listen(
+        guest(WALL_S + 104, actual=2 * GIB), moved, moving_to=None, now_s=104.0, wall_s=WALL_S + 104
+    )
+    assert sample is not None
+    assert (sample.low, sample.high) == (GIB, GIB)
+
+
+def test_the_target_of_a_moving_balloon_is_within_the_range() -> None:
+    seen = guest(WALL_S, rss=4 * GIB)
+    _, shrinking = listen(seen, BORN, moving_to=int(1.5 * GIB), now_s=0.0, wall_s=WALL_S)
+    _, growing = listen(seen, BORN, moving_to=3 * GIB, now_s=0.0, wall_s=WALL_S)
+    assert shrinking is not None
+    assert growing is not None
+    assert (shrinking.low, shrinking.high) == (GIB // 2, GIB)
+    assert (growing.low, growing.high) == (GIB, 2 * GIB)
+
+
+def test_usable_above_actual_is_possible_while_the_balloon_shrinks_the_guest() -> None:
+    first = hear(BORN, guest(WALL_S + 100, actual=3 * GIB, usable=GIB), 100.0)
+    seen = guest(WALL_S + 102, actual=GIB, usable=2 * GIB)
+    assert listen(seen, first, moving_to=None, now_s=102.0, wall_s=WALL_S + 102)[1] is not None
+
+
+def test_a_clock_that_jumps_makes_no_new_sample_older_than_the_one_before() -> None:
+    first = hear(BORN, guest(WALL_S + 100), 100.0)
+    later, sample = listen(
+        guest(WALL_S + 102), first, moving_to=None, now_s=102.0, wall_s=WALL_S + 102 + 7200
+    )
+    assert sample is not None
+    assert later.sampled_s == 100.0
+    ahead, _ = listen(guest(WALL_S + 104), later, moving_to=None, now_s=104.0, wall_s=WALL_S)
+    assert ahead.sampled_s == 104.0
+
+
+def test_a_new_guest_settles_after_half_a_minute_and_three_samples() -> None:
+    hearing = Hearing(born_s=0.0, settled=False)
+    for now_s in (10.0, 20.0, 29.0):
+        hearing = hear(hearing, guest(WALL_S + now_s), now_s)
+    assert not hearing.settled
+    assert hear(hearing, guest(WALL_S + 30), 30.0).settled
+    young = Hearing(born_s=0.0, settled=False)
+    for now_s in (100.0, 102.0):
+        young = hear(young, guest(WALL_S + now_s), now_s)
+    assert not young.settled
+    assert hear(young, guest(WALL_S + 104), 104.0).settled
+
+
+@pytest.mark.parametrize(
+    ("age_s", "trust"),
+    [
+        (0.0, Trust.FRESH),
+        (7.0, Trust.FRESH),
+        (7.1, Trust.AGING),
+        (13.0, Trust.AGING),
+        (13.1, Trust.STALE),
+        (300.0, Trust.STALE),
+        (300.1, Trust.SILENT),
+    ],
+)
+def test_what_is_known_ages_by_the_statistics_period(age_s: float, trust: Trust) -> None:
+    hearing = replace(BORN, samples=3, sampled_s=1000.0)
+    assert judge(guest(WALL_S), hearing, now_s=1000.0 + age_s, interval_s=1.0) is trust
+
+
+def test_the_longer_of_period_and_interval_counts() -> None:
+    hearing = replace(BORN, samples=3, sampled_s=1000.0)
+    assert judge(guest(WALL_S), hearing, now_s=1030.0, interval_s=10.0) is Trust.FRESH
+    slow = guest(WALL_S, statistics_period_s=10)
+    assert judge(slow, hearing, now_s=1030.0, interval_s=1.0) is Trust.FRESH
+
+
+def test_a_guest_never_heard_is_new_at_first_then_absent_or_lying() -> None:
+    silent = Hearing(born_s=1000.0, settled=False)
+    assert judge(guest(WALL_S), silent, now_s=1029.0, interval_s=2.0) is Trust.NEW
+    assert judge(guest(WALL_S), silent, now_s=1030.0, interval_s=2.0) is Trust.ABSENT
+    liar = replace(silent, lying=True)
+    assert judge(guest(WALL_S), liar, now_s=1030.0, interval_s=2.0) is Trust.LYING
+
+
+def test_a_liar_is_one_only_while_it_lies_and_an_unsettled_guest_is_new() -> None:
+    known = replace(BORN, samples=3, sampled_s=1000.0)
+    assert judge(guest(WALL_S), replace(known, lying=True), now_s=1002.0, interval_s=2.0) is Trust.LYING
+    assert judge(guest(WALL_S), replace(known, settled=False), now_s=1002.0, interval_s=2.0) is Trust.NEW

@@ -1,0 +1,91 @@
+"""How the working set follows demand, and what is asked for beyond it."""
+
+from __future__ import annotations
+
+import pytest
+
+from balloond.model import Guest
+from balloond.policy.trust import Sample
+from balloond.policy.working_set import WorkingSet, follow, margin, squeezed_want
+from balloond.units import GIB, MIB
+
+
+def sample(low: int, high: int | None = None, elapsed_s: float = 2.0, **more: int | None) -> Sample:
+    fields: dict[str, int | None] = {"usable": GIB, "unused": None, "swapped_in": 0, "faulted": 0, **more}
+    return Sample(
+        taken_s=0.0,
+        elapsed_s=elapsed_s,
+        low=low,
+        high=low if high is None else high,
+        **fields,  # type: ignore[arg-type]  # fields of Sample, by name
+    )
+
+
+def guest(actual: int = 4 * GIB, rss: int | None = None, swapped: int | None = None) -> Guest:
+    return Guest(uuid="u", name="g", maximum=8 * GIB, actual=actual, rss=rss, swapped=swapped)
+
+
+KNOWN = WorkingSet(last=GIB, usable=GIB, recent=float(GIB), slow=float(GIB), samples=9)
+
+
+def test_it_rises_at_once_to_what_the_demand_surely_was() -> None:
+    known = follow(KNOWN, sample(2 * GIB, 3 * GIB), guest())
+    assert (known.recent, known.slow) == (2.0 * GIB, 2.0 * GIB)
+    assert (known.last, known.usable, known.samples) == (2 * GIB, GIB, 10)
+
+
+def test_it_decays_towards_what_the_demand_can_at_most_have_been() -> None:
+    known = follow(KNOWN, sample(0, GIB // 2, elapsed_s=60.0), guest())
+    assert known.recent == pytest.approx(GIB / 2 * (1 + 0.367879), rel=1e-5)
+    assert known.slow == pytest.approx(GIB / 2 * (1 + 0.935507), rel=1e-5)
+
+
+def test_within_the_range_it_stays() -> None:
+    known = follow(KNOWN, sample(GIB // 2, 2 * GIB), guest())
+    assert (known.recent, known.slow) == (KNOWN.recent, KNOWN.slow)
+
+
+def test_growth_is_remembered_at_its_peak_for_a_minute_or_so() -> None:
+    known = follow(KNOWN, sample(GIB + 300 * MIB), guest())
+    assert known.growth == 300 * MIB
+    later = follow(known, sample(GIB + 310 * MIB, elapsed_s=60.0), guest())
+    assert later.growth == pytest.approx(300 * MIB * 0.367879, rel=1e-5)
+    assert follow(WorkingSet(), sample(GIB), guest()).growth == 0
+
+
+def test_the_margin_is_a_tenth_the_least_or_three_samples_of_growth_and_a_quarter_at_most() -> None:
+    assert margin(8.0 * GIB, 0.0, 16 * GIB) == int(0.8 * GIB)
+    assert margin(0.0, 0.0, 2 * GIB) == 256 * MIB
+    assert margin(0.0, 0.0, 2 * GIB - 1) == 128 * MIB
+    assert margin(0.0, 200.0 * MIB, 16 * GIB) == 600 * MIB
+    assert margin(8.0 * GIB, 9.0 * GIB, 4 * GIB) == GIB
+
+
+def test_a_guest_with_hardly_anything_usable_is_squeezed_and_gets_ever_more() -> None:
+    known = follow(KNOWN, sample(4 * GIB, usable=80 * MIB), guest())
+    assert known.squeezed == 1
+    assert squeezed_want(known, 4 * GIB) == 5 * GIB
+    again = follow(known, sample(4 * GIB, usable=0), guest())
+    assert squeezed_want(again, 4 * GIB) == 6 * GIB
+    for _ in range(9):
+        again = follow(again, sample(4 * GIB, usable=0), guest())
+    assert squeezed_want(again, 4 * GIB) == 20 * GIB
+    relieved = follow(again, sample(4 * GIB, usable=82 * MIB), guest())
+    assert (relieved.squeezed, squeezed_want(relieved, 4 * GIB)) == (0, 0)
+
+
+def test_a_guest_that_has_not_touched_its_memory_is_not_squeezed_whatever_it_says() -> None:
+    assert follow(KNOWN, sample(3 * GIB - 1, usable=0), guest()).squeezed == 0
+    assert follow(KNOWN, sample(3 * GIB, usable=0), guest()).squeezed == 1
+
+
+def test_what_qemu_needs_for_itself_is_the_least_that_was_ever_seen_of_it() -> None:
+    first = follow(KNOWN, sample(GIB, unused=3 * GIB), guest(rss=GIB + 200 * MIB))
+    assert first.overhead == 200 * MIB
+    wider = follow(first, sample(GIB, unused=3 * GIB), guest(rss=GIB + 900 * MIB))
+    assert wider.overhead == 200 * MIB
+    tight = follow(wider, sample(GIB, unused=3 * GIB), guest(rss=GIB, swapped=50 * MIB))
+    assert tight.overhead == 50 * MIB
+    assert follow(KNOWN, sample(GIB, unused=0), guest(rss=GIB)).overhead == 0
+    assert follow(KNOWN, sample(GIB, unused=GIB), guest()).overhead == float("inf")
+    assert follow(KNOWN, sample(GIB), guest(rss=GIB)).overhead == float("inf")
