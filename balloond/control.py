@@ -169,7 +169,7 @@ def _claim(path: Path) -> int:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise SocketRefused(f"{lock}: {error.strerror}; set `control_socket` to a writable place") from error
+        raise SocketRefused(f"{lock}: {error.strerror}; set `control.socket` to a writable place") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -193,14 +193,14 @@ def _listen(path: Path) -> socket.socket:
     try:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise SocketRefused(f"{path} is there and is no socket; remove it or set `control_socket`")
+                raise SocketRefused(f"{path} is there and is no socket; remove it or set `control.socket`")
             path.unlink()
         listener.bind(str(path))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise SocketRefused(
-            f"{path}: {error.strerror or error}; set `control_socket` to another place"
+            f"{path}: {error.strerror or error}; set `control.socket` to another place"
         ) from error
     except SocketRefused:
         listener.close()
