@@ -27,7 +27,7 @@ class Condition:
     begins: str
     ends: str
     fields: tuple[tuple[str, str], ...] = ()
-    of_guest: bool = False
+    needs_sight: bool = False  # it can't be seen to end while guests or the host's figures are lost
 
 
 _Key = tuple[str, str]  # which condition, of whom
@@ -102,8 +102,8 @@ class Narrator:
 
     def _conditions(self, tick: Tick) -> None:
         now = _conditions_of(tick)
-        if tick.snapshot.guests is None:  # nobody vanished: what held for guests is taken to hold still
-            now |= {key: condition for key, condition in self._standing.items() if condition.of_guest}
+        if tick.snapshot.guests is None or tick.decision.ledger is None:  # what held is taken to hold still
+            now |= {key: condition for key, condition in self._standing.items() if condition.needs_sight}
         for key in sorted(now.keys() - self._standing.keys()):
             self._log.warning(now[key].begins, **dict(now[key].fields))
         for key in sorted(self._standing.keys() - now.keys()):
@@ -121,11 +121,11 @@ def _conditions_of(tick: Tick) -> dict[_Key, Condition]:
         for fault in tick.snapshot.faults
     }
     for begins, ends in _conditions_of_host(tick):
-        found[begins, ""] = Condition(begins=begins, ends=ends)
+        found[begins, ""] = Condition(begins=begins, ends=ends, needs_sight=True)
     for verdict in tick.decision.verdicts:
         for begins, ends in _conditions_of_guest(verdict):
             fields = (("guest", verdict.name), ("uuid", verdict.uuid))
-            found[begins, verdict.uuid] = Condition(begins=begins, ends=ends, fields=fields, of_guest=True)
+            found[begins, verdict.uuid] = Condition(begins=begins, ends=ends, fields=fields, needs_sight=True)
     return found
 
 
@@ -134,7 +134,7 @@ _FAULTS: Final = {
     FaultKind.LIBVIRT_SLOW: "a call to libvirt passed its deadline",
     FaultKind.GUEST_UNREADABLE: "a guest can't be read; it is left alone",
     FaultKind.KERNEL_UNREADABLE: "the kernel's figures can't be read",
-    FaultKind.POOL_DIVIDED: "managed guests stand under different memory limits; the smallest counts",
+    FaultKind.POOL_DIVIDED: "managed guests stand under different memory limits; only common ones count",
 }
 
 
