@@ -56,7 +56,9 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_size + len(line) > self._limit:
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags |= os.O_NONBLOCK  # a pipe that nobody reads is an error, not a wait
+        descriptor = os.open(self._path, flags, 0o640)
         try:
             os.write(descriptor, line)
         finally:
