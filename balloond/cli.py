@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import io
 import json
 import shutil
 import sys
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["simulate"]:
         return _simulate(given[1:])
     options = _parser().parse_args(given)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names may hold anything
     try:
         match options.command:
             case "check":
