@@ -227,7 +227,7 @@ class Daemon:
             )
         else:
             if config.metrics is not None:
-                self._log.info("metrics are served", host=config.metrics.host, port=config.metrics.port)
+                self._log.info("metrics are served", host=config.metrics.host, port=self._server.port)
 
     def _reload(self) -> None:
         self._reloading = False
@@ -351,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = to_standard_error(os.environ, threshold=Level.DEBUG if given.debug else Level.INFO)
     path = Path(given.config or DEFAULT_CONFIG)
     try:
-        config = Config() if given.config is None and not path.exists() else load(path)
+        config = Config() if given.config is None and _is_absent(path) else load(path)
     except ConfigError as error:
         for problem in error.problems:
             log.error(str(problem))
@@ -366,6 +366,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log.error("can't start", file=error.filename, because=error.strerror or error)
     return EXIT_RUNTIME
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is surely no such file: one that may not be looked at is no reason to take the defaults."""
+    try:
+        path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:

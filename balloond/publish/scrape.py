@@ -29,6 +29,11 @@ class MetricsServer:
         self._server: _Server | None = None
         self.listens_at: Listen | None = None
 
+    @property
+    def port(self) -> int | None:
+        """The port it really has, also where any was asked for; None: it serves nowhere."""
+        return self._server.server_port if self._server is not None else None
+
     def listen(self, where: Listen | None) -> None:
         """Serves there, and nowhere else; None: not at all. Raises OSError when the address can't be had."""
         if where == self.listens_at:
