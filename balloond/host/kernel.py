@@ -7,7 +7,7 @@ module must never fail on a kernel that lacks something, never write, and never 
 The files are parsed here rather than by psutil. psutil 7.2 took 1.1 MiB of the daemon's memory and 98 us a
 tick for these figures (30 for virtual_memory, 68 for swap_memory), against 43 us here; it has no oom_kill, so
 that vmstat would be read twice; its PROCFS_PATH is one for the whole process; and where MemAvailable is absent
-it computes an estimate, which nothing here may act upon. It stays the tool of the bench and the command line.
+it computes an estimate, which nothing here may act upon.
 """
 
 from __future__ import annotations
