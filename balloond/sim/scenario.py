@@ -244,6 +244,7 @@ def _demand(reader: _Reader, entry: _Mapping, key: str, *, cache: float) -> Dema
     """A size, or a list of `[time, size]`, joined by lines or, with `shape: steps`, by steps."""
     node = entry.entries.get(key)
     path = f"{entry.path}{key}"
+    steps = entry.get("shape", _parse_shape, False)
     if node is None:
         return steady(0.0, cache=cache)
     if isinstance(node, ScalarNode):
@@ -261,7 +262,7 @@ def _demand(reader: _Reader, entry: _Mapping, key: str, *, cache: float) -> Dema
         points.append((at_s, float(reader.scalar(pair.value[1], here, parse_size, 0))))
     if not points:
         points.append((0.0, 0.0))
-    return Demand(points, cache=cache, steps=entry.get("shape", _parse_shape, False))
+    return Demand(points, cache=cache, steps=steps)
 
 
 # --- faults ----------------------------------------------------------------------------------------------
