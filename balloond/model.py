@@ -242,7 +242,8 @@ class Demand:
     trust: Trust
     working_set: int  # E: anonymous memory, kernel and the cache that it was seen to need
     want: int  # E and its margin, at most the ceiling
-    floor: int  # what it must not be shrunk below while the host can help it
+    need: int  # what it works with at this moment: nobody is shrunk below this
+    floor: int  # that with some air, which it keeps while the host can afford it
     guarantee: int  # the operator's promise
     ceiling: int  # the most that it may be given: its maximum or the operator's
     margin: int

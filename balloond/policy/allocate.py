@@ -22,9 +22,10 @@ BUSY_WEIGHT: Final = 0.75
 
 @value
 class Claim:
-    """What one guest brings to the division; bytes, with guarantee <= floor <= want <= ceiling."""
+    """What one guest brings to the division; bytes, with guarantee <= need <= floor <= want <= ceiling."""
 
     guarantee: int
+    need: int
     floor: int
     want: int
     ceiling: int
@@ -37,6 +38,7 @@ def divide(budget: int, claims: Sequence[Claim]) -> tuple[int, ...]:
     alone are more, which are then granted all the same: whoever promised them is told elsewhere."""
     levels = (
         [c.guarantee for c in claims],
+        [c.need for c in claims],
         [c.floor for c in claims],
         [c.want for c in claims],
         [c.ceiling for c in claims],

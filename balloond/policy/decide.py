@@ -180,16 +180,23 @@ def _entitle(views: Sequence[_View], ledger: Ledger) -> tuple[tuple[int, ...], i
     )  # fmt: skip
     wants = sum(v.demand.want for v in free)
     fits = sum(v.demand.ceiling for v in free) <= budget
-    kept = 0 if fits else max(int(POOL_KEPT * ledger.pool), min(ledger.pool, budget - wants))
+    kept = 0 if fits else _kept(budget, wants, sum(v.demand.floor for v in free), ledger.pool)
     claims = [
         Claim(
-            guarantee=v.demand.guarantee, floor=v.demand.floor, want=v.demand.want, ceiling=v.demand.ceiling,
+            guarantee=v.demand.guarantee, need=v.demand.need, floor=v.demand.floor, want=v.demand.want,
+            ceiling=v.demand.ceiling,
             shares=v.policy.shares, busy=min(1.0, v.demand.working_set / max(1, v.guest.actual)),
         )
         for v in free
     ]  # fmt: skip
     granted = iter(divide(max(0, budget - kept), claims))
     return tuple(next(granted) if v.movable else v.guest.actual for v in views), kept, fits
+
+
+def _kept(budget: int, wants: int, floors: int, pool: int) -> int:
+    """The pool that is kept back: all of it while wants fit, a last part while floors do, else nothing."""
+    least = min(int(POOL_KEPT * pool), max(0, budget - floors))
+    return max(least, min(pool, budget - wants))
 
 
 def _conclude(

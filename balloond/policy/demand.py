@@ -67,7 +67,7 @@ def unestimated(policy: GuestPolicy, guest: Guest) -> Demand:
     """The demand of a guest that is left alone: what it has, and nothing known of it."""
     guarantee, ceiling = _bounds(policy, guest)
     return Demand(
-        trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, floor=guest.actual,
+        trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, need=guest.actual, floor=guest.actual,
         guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, overhead=guest.overhead, memory=None,
     )  # fmt: skip
 
@@ -98,16 +98,17 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     extra = margin(working_set, known.growth, guest.maximum)
     suffering = not distress.calm(now_s)
     want = max(working_set + extra, squeezed_want(known, guest.actual), guarantee)
-    pressing = 1.05 * known.recent + min(128 * MIB, guest.maximum // 8)
+    need = known.recent
+    pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
             if suffering and distress.acute:
                 want = max(want, DISTRESS_GROWTH * guest.actual)
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
-            want = pressing = max(want, working_set)
+            want = need = pressing = max(want, working_set)
         case Trust.NEW | Trust.SILENT | Trust.ABSENT:  # held where it is
-            want = pressing = max(want if trust is not Trust.ABSENT else 0, guest.actual)
+            want = need = pressing = max(want if trust is not Trust.ABSENT else 0, guest.actual)
         case _:
             assert_never(trust)
     want = min(int(want), ceiling)
@@ -115,6 +116,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         trust=trust,
         working_set=int(working_set),
         want=want,
+        need=max(guarantee, min(want, int(need))),
         floor=max(guarantee, min(want, int(pressing))),
         guarantee=guarantee,
         ceiling=ceiling,

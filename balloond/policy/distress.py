@@ -87,7 +87,9 @@ def feel(
     shrunk = guest.actual < before.actual - guest.maximum // 100
     watched = before.shrunk_s is not None and now_s - before.shrunk_s <= READS_WATCH_S
     misses = watched and rate > max(READS_LEAST, READS_RISE * before.rate_before)
-    faulting, rushing = _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, False)
+    faulting, rushing = (
+        _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, False)
+    )
     helps_itself = guest.actual > max(before.actual, moving_to or 0) + HELPED_ITSELF and before.actual > 0
     suffers = helps_itself or (age_s > SETTLED_S and (faulting >= 2 or rushing))
     need = before.cache_need * exp(-(now_s - before.learned_s) / CACHE_DECAY_S) if before.cache_need else 0.0

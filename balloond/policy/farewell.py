@@ -24,7 +24,9 @@ def farewell(config: Config, last: Tick) -> tuple[SetTarget, ...]:
     ]  # fmt: skip
     claims = [
         Claim(
-            guarantee=v.actual, floor=max(v.actual, v.demand.guarantee), want=max(v.actual, v.demand.want),
+            guarantee=v.actual,
+            need=max(v.actual, v.demand.guarantee), floor=max(v.actual, v.demand.guarantee),
+            want=max(v.actual, v.demand.want),
             ceiling=max(v.actual, v.demand.ceiling), shares=v.memory.policy.shares, busy=1.0,
         )
         for v in grown if v.demand is not None

@@ -93,7 +93,7 @@ def moves(
     made: dict[int, Move] = {}
     purse = _Purse(left=max(0, ledger.headroom), kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
-    _bring_below_ceilings(positions, free, rung, made, now_s)
+    _bring_below_ceilings(positions, free, made, now_s)
     _grow_for_need(positions, free, rung, purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
@@ -112,11 +112,11 @@ def moves(
 
 
 def _bring_below_ceilings(
-    positions: Sequence[Position], free: Sequence[int], rung: Rung, made: dict[int, Move], now_s: float
+    positions: Sequence[Position], free: Sequence[int], made: dict[int, Move], now_s: float
 ) -> None:
     for i in free:
         p = positions[i]
-        if p.low - p.demand.ceiling > p.band and _may_shrink(p, rung, now_s):
+        if p.low - p.demand.ceiling > p.band and _may_shrink(p, urgent=True, now_s=now_s):
             step = _longest_step(p.guest.actual, fast=False)
             made[i] = Move(target=max(p.demand.ceiling, p.guest.actual - step), reason=Reason.CEILING)
 
@@ -170,11 +170,11 @@ def _shrink(
     donors = []
     for i in free:
         p = positions[i]
-        if i in made or not _may_shrink(p, rung, now_s):
+        if i in made or not _may_shrink(p, urgent=True, now_s=now_s):
             continue
         if reason is Reason.REFILL and now_s - p.movement.grown_s < GROWN_S:
             continue
-        surplus = p.low - max(p.entitlement, p.demand.floor)
+        surplus = p.low - max(p.entitlement, p.demand.need)
         if surplus > p.band:
             donors.append((-surplus, i))
     for negative, i in sorted(donors):
@@ -189,12 +189,13 @@ def _shrink(
         made[i] = Move(target=p.low - take, reason=reason)
 
 
-def _may_shrink(p: Position, rung: Rung, now_s: float) -> bool:
+def _may_shrink(p: Position, *, urgent: bool, now_s: float) -> bool:
+    """`urgent`: somebody waits for memory, or the host is short; then even those give who suffered lately."""
     if p.demand.trust is not Trust.FRESH or p.movement.stalled(now_s):
         return False
     if p.demand.sampled_s is None or p.demand.sampled_s < p.movement.changed_s:
         return False  # it has not spoken since it was last moved
-    return not p.demand.in_distress or rung >= Rung.RED
+    return urgent or not p.demand.in_distress
 
 
 def _longest_step(actual: int, *, fast: bool) -> int:

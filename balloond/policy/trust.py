@@ -31,6 +31,7 @@ class Hearing:
     samples: int = 0  # believed ones
     lying: bool = False  # the newest sample was impossible
     swap_in: int | None = None  # counters of the newest sample, believed or not
+    swap_out: int | None = None
     major_faults: int | None = None
     track: tuple[tuple[float, int], ...] = ()  # (time, actual): the last changes of the balloon, newest last
 
@@ -47,6 +48,7 @@ class Sample:
     low: int
     high: int
     swapped_in: int | None  # bytes since the sample before it; None: unknown
+    swapped_out: int | None
     faulted: int | None  # major faults since the sample before it
 
 
@@ -78,6 +80,7 @@ def listen(
         samples=before.samples + believed,
         lying=not believed,
         swap_in=statistics.untrusted_swap_in,
+        swap_out=statistics.untrusted_swap_out,
         major_faults=statistics.untrusted_major_faults,
         track=track,
     )
@@ -92,6 +95,7 @@ def listen(
         low=max(0, min(low - unneeded, touched)),  # nobody needs what it never touched
         high=max(0, min(high - unneeded, touched)),
         swapped_in=_since(statistics.untrusted_swap_in, before.swap_in),
+        swapped_out=_since(statistics.untrusted_swap_out, before.swap_out),
         faulted=_since(statistics.untrusted_major_faults, before.major_faults),
     )
 
@@ -168,6 +172,7 @@ def _moved(before: Hearing, track: tuple[tuple[float, int], ...]) -> Hearing:
         samples=before.samples,
         lying=before.lying,
         swap_in=before.swap_in,
+        swap_out=before.swap_out,
         major_faults=before.major_faults,
         track=track,
     )

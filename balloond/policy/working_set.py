@@ -31,6 +31,10 @@ SQUEEZED_GROWTH: Final = 0.25
 """What a squeezed guest is given at first, of its actual size; doubled with each sample that finds it squeezed
 still, so that a guest that wants eight times its size waits for four samples and not for ten."""
 
+AT_EASE_SHARE: Final = 0.05
+AT_EASE_LEAST: Final = 64 * MIB
+"""With more than this usable, whatever lies in the guest's swap is not missed."""
+
 
 @value
 class WorkingSet:
@@ -44,21 +48,29 @@ class WorkingSet:
     samples: int = 0
     overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
+    pent_up: int = 0  # what it put into its own swap since it was last at ease
 
 
 def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     """The working set after one more believed sample."""
-    growth = max(0.0, float(sample.low - before.last)) if before.samples else 0.0
     squeezed = sample.usable < SQUEEZED_SHARE * guest.actual and sample.high >= 0.75 * guest.actual
+    runs = before.squeezed + 1 if squeezed else 0
+    at_ease = sample.usable > max(AT_EASE_LEAST, AT_EASE_SHARE * guest.actual)
+    out = (sample.swapped_out or 0) - (sample.swapped_in or 0)
+    pent_up = 0 if at_ease else max(0, before.pent_up + out)
+    believed = min(pent_up, _most_believed(guest.actual, max(1, runs)))
+    low, high = sample.low + believed, sample.high + believed
+    growth = max(0.0, float(low - before.last)) if before.samples else 0.0
     return WorkingSet(
-        last=sample.low,
+        last=low,
         usable=sample.usable,
-        recent=_rise_or_decay(before.recent, sample, exp(-sample.elapsed_s / RECENT_DECAY_S)),
-        slow=_rise_or_decay(before.slow, sample, exp(-sample.elapsed_s / DECAY_S)),
+        recent=_rise_or_decay(before.recent, low, high, exp(-sample.elapsed_s / RECENT_DECAY_S)),
+        slow=_rise_or_decay(before.slow, low, high, exp(-sample.elapsed_s / DECAY_S)),
         growth=max(growth, before.growth * exp(-sample.elapsed_s / GROWTH_DECAY_S)),
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
-        squeezed=before.squeezed + 1 if squeezed else 0,
+        squeezed=runs,
+        pent_up=pent_up,
     )
 
 
@@ -70,10 +82,16 @@ def margin(working_set: float, growth: float, maximum: int) -> int:
 
 
 def squeezed_want(known: WorkingSet, actual: int) -> int:
-    """What a guest whose demand is cut off should have; 0 when it isn't."""
-    if not known.squeezed:
+    """What a guest whose demand is cut off should have; 0 when it isn't, or when its own swap tells how much
+    it lacks."""
+    if not known.squeezed or known.pent_up:
         return 0
-    return int(actual * (1 + SQUEEZED_GROWTH * 2 ** min(known.squeezed - 1, 4)))
+    return actual + _most_believed(actual, known.squeezed)
+
+
+def _most_believed(actual: int, runs: int) -> int:
+    """How much more than it has a guest may be taken to need, after so many samples that found it squeezed."""
+    return int(actual * SQUEEZED_GROWTH * 2 ** min(runs - 1, 4))
 
 
 def _overhead(sample: Sample, guest: Guest) -> float:
@@ -84,8 +102,8 @@ def _overhead(sample: Sample, guest: Guest) -> float:
     return max(0.0, float(guest.rss + (guest.swapped or 0) - (guest.actual - sample.unused)))
 
 
-def _rise_or_decay(before: float, sample: Sample, keep: float) -> float:
+def _rise_or_decay(before: float, low: int, high: int, keep: float) -> float:
     """Up to what the demand surely was at once; down towards what it can at most have been, slowly."""
-    if before < sample.low:
-        return float(sample.low)
-    return sample.high + (before - sample.high) * keep if before > sample.high else before
+    if before < low:
+        return float(low)
+    return high + (before - high) * keep if before > high else before

@@ -238,8 +238,9 @@ class SimGuest:
 
     def _swap(self, elapsed_s: float) -> None:
         swapped = min(self.wanted - self.served, self.swap)
-        self.swap_out += max(0.0, swapped - self.swapped)
-        back = max(0.0, self.swapped - swapped) + swapped * min(1.0, SWAP_TOUCH * elapsed_s)
+        churn = swapped * min(1.0, SWAP_TOUCH * elapsed_s)  # what comes in pushes as much out
+        self.swap_out += max(0.0, swapped - self.swapped) + churn
+        back = max(0.0, self.swapped - swapped) + churn
         self.swap_in += back
         self.faults += back / PAGE
         self.swapped = swapped

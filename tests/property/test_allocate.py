@@ -15,9 +15,10 @@ sizes = st.integers(min_value=0, max_value=64 * 1024).map(lambda n: n * MIB)
 
 @st.composite
 def claims(draw: st.DrawFn) -> Claim:
-    guarantee, floor, want, ceiling = sorted(draw(st.lists(sizes, min_size=4, max_size=4)))
+    guarantee, need, floor, want, ceiling = sorted(draw(st.lists(sizes, min_size=5, max_size=5)))
     return Claim(
         guarantee=guarantee,
+        need=need,
         floor=floor,
         want=want,
         ceiling=ceiling,
@@ -51,8 +52,12 @@ def test_nothing_lies_idle_while_somebody_could_take_it(made: list[Claim], budge
 
 
 @given(many, budgets)
-def test_floors_come_before_wants_and_wants_before_surplus(made: list[Claim], budget: int) -> None:
+def test_needs_come_before_floors_floors_before_wants_and_wants_before_surplus(
+    made: list[Claim], budget: int
+) -> None:
     granted = divide(budget, made)
+    if any(got > claim.need for got, claim in zip(granted, made, strict=True)):
+        assert all(got >= claim.need for got, claim in zip(granted, made, strict=True))
     if any(got > claim.want for got, claim in zip(granted, made, strict=True)):
         assert all(got >= claim.want for got, claim in zip(granted, made, strict=True))
     if any(got > claim.floor for got, claim in zip(granted, made, strict=True)):

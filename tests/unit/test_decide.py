@@ -168,17 +168,27 @@ def test_swapping_guests_get_memory_back_in_one_step_and_are_not_shrunk_for_a_wh
     lab = crowd()
     lab.run(200)
     guest = lab["g0"]
-    before = guest.actual
-    guest.statistics = {"untrusted_swap_in": 0}
+    hard: dict[str, int | None] = {"untrusted_usable": 48 * MIB, "untrusted_unused": 16 * MIB}
+    before, guest.resident = guest.actual, guest.actual
+    guest.statistics = {**hard, "untrusted_swap_in": 0}
     lab.run()
-    guest.statistics = {"untrusted_swap_in": 64 * MIB}
+    guest.statistics = {**hard, "untrusted_swap_in": 64 * MIB}
     lab.run()
     assert lab.verdict("g0").reason is Reason.DISTRESS
     assert guest.actual >= min(1.2 * before, guest.maximum)
-    lab["g1"].uses = 3 * GIB
-    given = guest.actual
+    guest.statistics, given = {"untrusted_swap_in": 64 * MIB}, guest.actual
+    lab.own = 256 * MIB  # the pool is to be refilled, by the others
     lab.run(100)
     assert guest.actual >= given
+
+
+def test_swapping_in_while_memory_is_free_is_no_distress() -> None:
+    lab = crowd()
+    lab.run(200)
+    for swapped in range(1, 20):
+        lab["g0"].statistics = {"untrusted_swap_in": swapped * 64 * MIB}
+        lab.run()
+        assert lab.verdict("g0").reason is not Reason.DISTRESS
 
 
 def test_faults_just_after_boot_are_no_distress() -> None:

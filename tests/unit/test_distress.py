@@ -18,15 +18,22 @@ def guest(actual: int = 2 * GIB, block_read: int | None = None) -> Guest:
     return Guest(uuid="u", name="g", maximum=MAXIMUM, actual=actual, block_read=block_read)
 
 
-def sample(swapped_in: int | None = 0, faulted: int | None = 0, elapsed_s: float = 2.0) -> Sample:
+def sample(
+    swapped_in: int | None = 0,
+    faulted: int | None = 0,
+    elapsed_s: float = 2.0,
+    unused: int | None = 0,
+    usable: int = GIB,
+) -> Sample:
     return Sample(
         taken_s=0.0,
         elapsed_s=elapsed_s,
-        usable=GIB,
-        unused=None,
+        usable=usable,
+        unused=unused,
         low=GIB,
         high=GIB,
         swapped_in=swapped_in,
+        swapped_out=0,
         faulted=faulted,
     )
 
@@ -182,3 +189,14 @@ def test_a_second_shrink_within_the_watch_keeps_the_calmer_rate_to_compare_with(
     assert look(felt, seen=guest(GIB)).rate_before == MIB
     alone = replace(felt, shrunk_s=None)
     assert look(alone, seen=guest(GIB)).rate_before == 5 * MIB
+
+
+def test_with_memory_free_neither_faults_nor_swap_mean_anything() -> None:
+    plenty = 2 * GIB // 20
+    assert not look(AT_EASE, sample(swapped_in=99 * MIB, unused=plenty + 1)).acute
+    assert look(AT_EASE, sample(swapped_in=99 * MIB, unused=plenty)).acute
+    assert look(replace(AT_EASE, faulting=1), sample(faulted=9999, unused=plenty + 1)).faulting == 0
+    assert not look(AT_EASE, sample(swapped_in=99 * MIB, unused=None, usable=plenty + 1)).acute
+    assert look(AT_EASE, sample(swapped_in=99 * MIB, unused=None, usable=plenty)).acute
+    small = replace(AT_EASE, actual=GIB)
+    assert look(small, sample(swapped_in=99 * MIB, unused=64 * MIB), seen=guest(GIB)).acute

@@ -11,7 +11,14 @@ from balloond.units import GIB, MIB
 
 
 def sample(low: int, high: int | None = None, elapsed_s: float = 2.0, **more: int | None) -> Sample:
-    fields: dict[str, int | None] = {"usable": GIB, "unused": None, "swapped_in": 0, "faulted": 0, **more}
+    fields: dict[str, int | None] = {
+        "usable": GIB,
+        "unused": None,
+        "swapped_in": 0,
+        "swapped_out": 0,
+        "faulted": 0,
+        **more,
+    }
     return Sample(
         taken_s=0.0,
         elapsed_s=elapsed_s,
@@ -35,9 +42,9 @@ def test_it_rises_at_once_to_what_the_demand_surely_was() -> None:
 
 
 def test_it_decays_towards_what_the_demand_can_at_most_have_been() -> None:
-    known = follow(KNOWN, sample(0, GIB // 2, elapsed_s=60.0), guest())
+    known = follow(KNOWN, sample(0, GIB // 2, elapsed_s=15.0), guest())
     assert known.recent == pytest.approx(GIB / 2 * (1 + 0.367879), rel=1e-5)
-    assert known.slow == pytest.approx(GIB / 2 * (1 + 0.935507), rel=1e-5)
+    assert known.slow == pytest.approx(GIB / 2 * (1 + 0.983471), rel=1e-5)
 
 
 def test_within_the_range_it_stays() -> None:
@@ -89,3 +96,36 @@ def test_what_qemu_needs_for_itself_is_the_least_that_was_ever_seen_of_it() -> N
     assert follow(KNOWN, sample(GIB, unused=0), guest(rss=GIB)).overhead == 0
     assert follow(KNOWN, sample(GIB, unused=GIB), guest()).overhead == float("inf")
     assert follow(KNOWN, sample(GIB), guest(rss=GIB)).overhead == float("inf")
+
+
+def test_what_a_squeezed_guest_puts_into_its_swap_is_what_it_lacks() -> None:
+    known = follow(KNOWN, sample(4 * GIB, usable=0, swapped_out=900 * MIB, swapped_in=200 * MIB), guest())
+    assert known.pent_up == 700 * MIB
+    assert known.recent == 4 * GIB + 700 * MIB
+    assert squeezed_want(known, 4 * GIB) == 0
+    longer = follow(known, sample(4 * GIB, usable=0, swapped_out=300 * MIB, swapped_in=0), guest())
+    assert longer.pent_up == 1000 * MIB
+    calmer = follow(longer, sample(3 * GIB, usable=GIB), guest())
+    assert calmer.pent_up == 0
+
+
+def test_what_it_claims_to_lack_is_believed_only_bit_by_bit() -> None:
+    known = follow(KNOWN, sample(4 * GIB, usable=0, swapped_out=64 * GIB), guest())
+    assert known.recent == 5 * GIB
+    again = follow(known, sample(4 * GIB, usable=0), guest())
+    assert again.recent == 6 * GIB
+
+
+def test_swap_that_comes_back_is_lacked_no_more() -> None:
+    known = follow(KNOWN, sample(4 * GIB, usable=0, swapped_out=100 * MIB), guest())
+    back = follow(known, sample(4 * GIB, usable=0, swapped_out=0, swapped_in=300 * MIB), guest())
+    assert back.pent_up == 0
+
+
+def test_at_ease_begins_at_a_twentieth_of_the_guest_or_64_mebibytes() -> None:
+    lacking = follow(KNOWN, sample(4 * GIB, usable=0, swapped_out=100 * MIB), guest())
+    still = follow(lacking, sample(4 * GIB, usable=4 * GIB // 20), guest())
+    assert still.pent_up == 100 * MIB
+    assert follow(lacking, sample(4 * GIB, usable=4 * GIB // 20 + 1), guest()).pent_up == 0
+    small = follow(lacking, sample(GIB, usable=64 * MIB), guest(actual=GIB))
+    assert small.pent_up == 100 * MIB
