@@ -54,7 +54,7 @@ def stage(make: Callable[[], ScenarioWorld], policy: str) -> Ending:
     if policy == BALLOOND:
         story = play(scenario, watcher=lambda world, _: painter.look(world))
         return _end(policy, painter, story.short_gib_s, story.flips, story.targets_set, story.breaches)
-    actor = _Actor(policy)
+    actor = Actor(policy)
     world, step_s = scenario.world, scenario.step_s
     short = {guest.name: 0.0 for guest in world.guests}
     while world.now_s + step_s <= scenario.duration_s:
@@ -85,7 +85,7 @@ def _end(
     )
 
 
-class _Actor:
+class Actor:
     """A peer that sees a world's snapshots and sets its targets."""
 
     def __init__(self, policy: str) -> None:

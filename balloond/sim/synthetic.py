@@ -37,7 +37,7 @@ class Kind(enum.StrEnum):
 def synthesize(days: float, *, seed: int, machines: int = MACHINES) -> Trace:
     """A trace of `machines`, the four kinds in turn; the same seed gives the same trace."""
     rng = np.random.default_rng(seed)
-    slots = int(days * DAY_S / SLOT_S) + 1
+    slots = max(1, int(days * DAY_S / SLOT_S)) + 1
     capacity_gib = rng.choice(CAPACITIES_GIB, size=machines, p=CAPACITY_WEIGHTS)
     kinds = tuple(Kind)
     share = np.array([_SHAPES[kinds[i % len(kinds)]](rng, slots) for i in range(machines)])
@@ -45,9 +45,9 @@ def synthesize(days: float, *, seed: int, machines: int = MACHINES) -> Trace:
 
 
 def _diurnal(rng: np.random.Generator, slots: int) -> Array:
-    """A day's wave about a quarter of its memory, each machine with its own hour and a little noise."""
+    """A day's wave about a seventh of its memory, each machine with its own hour and a little noise."""
     day = np.arange(slots) * SLOT_S / DAY_S
-    wave = rng.uniform(0.1, 0.3) + rng.uniform(0.05, 0.1) * np.sin(2 * np.pi * (day + rng.uniform()))
+    wave = rng.uniform(0.08, 0.2) + rng.uniform(0.03, 0.08) * np.sin(2 * np.pi * (day + rng.uniform()))
     return np.asarray(np.clip(wave + rng.normal(0, 0.01, slots), 0, 1), dtype=np.float64)
 
 
@@ -61,7 +61,7 @@ def _bursty(rng: np.random.Generator, slots: int) -> Array:
 
 def _steps(rng: np.random.Generator, slots: int) -> Array:
     """A level that is kept for hours, then another."""
-    levels = rng.uniform(0.05, 0.45, slots)
+    levels = rng.uniform(0.05, 0.3, slots)
     changes = rng.random(slots) < 4 * SLOT_S / DAY_S
     changes[0] = True
     held = levels[np.maximum.accumulate(np.where(changes, np.arange(slots), 0))]
@@ -69,10 +69,10 @@ def _steps(rng: np.random.Generator, slots: int) -> Array:
 
 
 def _leaks(rng: np.random.Generator, slots: int) -> Array:
-    """Use that grows without end, to nine tenths of its memory within one to four days, then a restart."""
+    """Use that grows without end, to half of its memory within one to four days, then a restart."""
     life = int(rng.uniform(1, 4) * DAY_S / SLOT_S)
     age = (np.arange(slots) + rng.integers(life)) % life
-    return np.asarray(0.08 + 0.82 * age / life, dtype=np.float64)
+    return np.asarray(0.08 + 0.42 * age / life, dtype=np.float64)
 
 
 _SHAPES: Final[dict[Kind, Callable[[np.random.Generator, int], Array]]] = {

@@ -104,7 +104,7 @@ def load(path: Path) -> Trace:
 
     Raises TraceError."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = [n for n in ("usage_gib", "capacity_gib", "step_s") if n not in arrays]
             if missing:
                 raise TraceError(f"{path}: has no array {', '.join(missing)}; it has {', '.join(arrays)}")

@@ -1,0 +1,267 @@
+"""Does `balloonctl simulate` say what it did, and what is wrong with what it was asked?"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import re
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from balloond import cli as balloonctl
+from balloond.sim import bench
+from balloond.sim.cli import main
+from balloond.sim.policies import POLICIES
+from balloond.sim.progress import Progress
+from balloond.sim.report import Page, render
+from balloond.sim.table import aligned, short
+
+BRIEF = ["--days", "0.01", "--jobs", "1"]
+
+SCENARIO = """\
+title: one guest grows
+duration: 2min
+step: 2s
+host:
+  memory: 4GiB
+  swap: 4GiB
+guests:
+  - name: idle
+    count: 2
+    memory: 2GiB
+    has: 1GiB
+    demand: 300MiB
+  - name: web-1
+    memory: 2GiB
+    has: 1GiB
+    swap: 1GiB
+    demand: [[0s, 500MiB], [60s, 500MiB], [70s, 1500MiB]]
+"""
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    try:
+        status = main(arguments)
+    except SystemExit as exit_:
+        status = int(str(exit_.code))
+    assert status == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    return told.err
+
+
+def test_without_a_trace_machines_are_made_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*BRIEF, "--policy", "balloond,static", "--overcommit", "2", "--ramp", "step"]) == 0
+    told = capsys.readouterr()
+    assert "synthetic, seed 1: 3 hosts of 20 machines" in told.out
+    lines = [line.split() for line in told.out.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in POLICIES] == [
+        "balloond", "static", "late-oracle", "clairvoyant",
+    ]  # fmt: skip
+    assert "6 parts in" in told.err
+
+
+def test_the_same_seed_tells_the_same_to_the_byte(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*BRIEF, "--policy", "balloond,qmemman,mom", "--overcommit", "3", "--ramp", "step"]
+    texts = []
+    for seed in ("3", "3", "4"):
+        assert main([*arguments, "--seed", seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_trace_is_run_by_every_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.npz"
+    usage = np.tile(np.array([0.1, 0.5, 0.1, 0.2]), (5, 1))
+    np.savez(path, usage_gib=usage, capacity_gib=np.ones(5), step_s=300)
+    assert main(["--trace", str(path), "--jobs", "1", "--overcommit", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == 1
+    assert told["worlds"].startswith("mine.npz: 1 host of 5 machines, 0.0104 days")
+    assert [row["policy"] for row in told["rows"]] == [*POLICIES, *POLICIES]
+    assert {row["ramp"] for row in told["rows"]} == {"linear", "step"}
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.html"
+    assert main([*BRIEF, "--policy", "balloond", "--overcommit", "2,3", "--report", str(out)]) == 0
+    capsys.readouterr()
+    page = out.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)\s*=|@import|url\(|fetch\(", page)
+    assert set(re.findall(r"https?://[^\"' ]*", page)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a name, not an address
+    data = json.loads(re.search(r"const DATA = (.*);\n", page)[1])  # type: ignore[index]  # it is there, or fail
+    assert [picture["label"].split(",")[0] for picture in data["pictures"]] == [
+        "balloond at 2x",
+        "balloond at 3x",
+    ] * 2
+    assert [len(panel["curves"]) for panel in data["panels"]] == [3, 3]
+
+
+def test_no_name_can_end_the_script_of_the_page() -> None:
+    page = Page(
+        title="</title><b>", subtitle="</script><script>alert(1)</script>", panels=(), pictures=(), demands=(),
+        columns=(), rows=(), notes=(),
+    )  # fmt: skip
+    html = render(page)
+    assert html.count("</script>") == 1
+    assert "<title>&lt;/title&gt;&lt;b&gt;</title>" in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--trace", "/nowhere/july.npz"], "/nowhere/july.npz: No such file"),
+        (["nothing-of-that-name"], "no such file, and no scenario of that name; there are boot-storm"),
+        (["--policy", "balloond,best"], "there is no 'best'; there are balloond, static, mom"),
+        (["--ramp", "square"], "there is no 'square'; there are linear, step"),
+        (["--overcommit", "2,x"], "'x' is no factor from 1 to 100"),
+        (["--overcommit", "nan"], "'nan' is no factor"),
+        (["--overcommit", "0.5"], "'0.5' is no factor"),
+        (["--days", "0"], "'0' is no number of days"),
+        (["--days", "0.0001"], "less than one slot"),
+        (["--seed", "-1"], "argument --seed"),
+        (["--jobs", "0"], "'0' is no number of processes"),
+        (["--report", "/nowhere/at/all/out.html"], "no such folder"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml:1"),
+        (["herd", "--trace", "x.npz"], "--trace means nothing to a scenario"),
+        (["herd", "--days", "3"], "--days means nothing to a scenario"),
+        (["herd", "--policy", "late-oracle"], "late-oracle cannot be played"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_would_be_right(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refused(arguments, capsys)
+
+
+def test_a_broken_trace_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "broken.npz"
+    path.write_bytes(b"PK\x03\x04 half of it")
+    assert "broken.npz" in refused(["--trace", str(path)], capsys)
+
+
+def test_a_broken_scenario_is_refused_with_every_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(SCENARIO.replace("4GiB", "4").replace("500MiB]", "lots]"), encoding="utf-8")
+    told = refused([str(path)], capsys)
+    assert told.count("broken.yaml:") >= 3
+
+
+def test_without_numpy_traces_are_refused_and_scenarios_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+
+    def without(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "numpy" else real(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    assert "pip install 'balloond[simulate]'" in refused([], capsys)
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    assert "a peer needs numpy" in refused([str(path), "--policy", "mom"], capsys)
+    assert main([str(path)]) == 0
+
+
+def test_a_scenario_is_played_by_balloond_and_by_peers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "mine.yaml", tmp_path / "out.html"
+    path.write_text(SCENARIO, encoding="utf-8")
+    assert main([str(path), "--policy", "balloond,static,script", "--report", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("mine: one guest grows\n")
+    assert [line.split()[0] for line in told.splitlines()[3:]] == ["balloond", "static", "script"]
+    assert "web-1" in out.read_text(encoding="utf-8")
+    assert main([str(path), "--policy", "balloond,static", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["endings"]
+    assert [ending["policy"] for ending in listed] == ["balloond", "static"]
+    assert listed[0]["breaches"] == []
+    assert listed[1]["breaches"] is None
+    assert listed[1]["shortage_gib_s"] > listed[0]["shortage_gib_s"]
+
+
+def test_ones_own_configuration_can_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "balloond.yaml"
+    path.write_text("mode: observe\n", encoding="utf-8")
+    assert main([*BRIEF, "--policy", "balloond", "--overcommit", "2", "--config", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["moves"] for row in told["rows"] if row["policy"] == "balloond"} == {0}
+
+
+def test_balloonctl_hands_its_arguments_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert balloonctl.main(["simulate", "--trace", "/nowhere.npz"]) == 2
+    assert "/nowhere.npz" in capsys.readouterr().err
+
+
+def test_the_help_names_every_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(re.search(rf"^  {policy} ", told, re.MULTILINE) for policy in POLICIES)
+
+
+def test_progress_off_a_terminal_is_a_line_and_no_bar() -> None:
+    out = io.StringIO()
+    progress = Progress(out)
+    for done in range(1, 4):
+        progress(done, 3)
+    assert out.getvalue() == "3 parts in 0 s\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_is_a_bar() -> None:
+    out = Terminal()
+    progress = Progress(out)
+    progress(1, 2)
+    progress(2, 2)
+    assert "[###############...............] 1 of 2 parts" in out.getvalue()
+    assert out.getvalue().endswith("2 parts in 0 s\n")
+
+
+def test_tables_stand_in_line_and_figures_are_short() -> None:
+    assert aligned(("a", "figure"), [("long", "1"), ("x", "100")]) == [
+        "a     figure",
+        "long       1",
+        "x        100",
+    ]
+    assert [short(value) for value in (0, 0.0001, 0.1234, 1.234, 12.34, 1234.5)] == [
+        "0", "1e-04", "0.123", "1.23", "12.3", "1,234",
+    ]  # fmt: skip
+
+
+def test_the_bench_prints_the_bars_and_the_cost(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALLOOND_TRACE", "")
+    monkeypatch.setattr(bench, "TRACE", Path("nowhere.npz"))
+    monkeypatch.setattr(bench, "COUNTS", (3,))
+    monkeypatch.setattr(bench, "DECISIONS", 30)
+    assert bench.main(["--days", "0.004", "--jobs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^linear +2 ", told, re.MULTILINE)
+    assert re.search(r"^step +2\.5 ", told, re.MULTILINE)
+    assert re.search(r"^3 +\d+\.\d\d ms +\d+\.\d us", told, re.MULTILINE)
+
+
+def test_the_bench_refuses_a_broken_trace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALLOOND_TRACE", "/nowhere.npz")
+    assert bench.main(["--days", "0.01"]) == 2
+    assert "/nowhere.npz" in capsys.readouterr().err
