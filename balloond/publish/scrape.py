@@ -7,9 +7,11 @@ here a client has a deadline, and there are few. Clients that fail are no event 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import threading
+import time
 from http.server import ThreadingHTTPServer
 from typing import Any, Final
 
@@ -57,6 +59,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], family: int, handler: type[MetricsHandler]) -> None:
         self.address_family = family
         self._room = threading.BoundedSemaphore(MOST_SCRAPES)
+        self._since_s: dict[socket.socket, float] = {}  # the clients being served
         super().__init__(address, handler)
 
     @classmethod
@@ -72,16 +75,33 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        self._since_s[request] = time.monotonic()
+        try:
             super().process_request(request, client_address)
-        else:
+        except RuntimeError:  # the host has no thread to spare now
+            self._done_with(request)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._done_with(request)
+
+    def service_actions(self) -> None:
+        """Hangs up on who is still not done; the handler's own timeout begins anew with each byte."""
+        late_s = time.monotonic() - SCRAPE_TIMEOUT_S
+        for request, since_s in tuple(self._since_s.items()):
+            if since_s < late_s:
+                with contextlib.suppress(OSError):  # it was done just now
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def _done_with(self, request: socket.socket) -> None:
+        del self._since_s[request]
+        self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up or waits too long is no event for the log."""

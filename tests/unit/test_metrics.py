@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -319,6 +321,32 @@ def test_clients_that_say_nothing_do_not_keep_others_from_being_served(
     finally:
         for each in silent:
             each.close()
+
+
+def test_clients_that_dribble_have_the_same_deadline(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrape, "SCRAPE_TIMEOUT_S", 1.0)
+    port = free_port()
+    server.listen(Listen(port=port))
+    with contextlib.ExitStack() as open_ones:
+        slow = [
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(scrape.MOST_SCRAPES)
+        ]
+        ends_s = time.monotonic() + 4
+        while slow and time.monotonic() < ends_s:
+            slow = [each for each in slow if _sent(each)]
+            time.sleep(0.2)
+        assert not slow
+        assert "balloond_ticks_total" in get(port)
+
+
+def _sent(client: socket.socket) -> bool:
+    try:
+        return client.send(b"G") == 1
+    except OSError:
+        return False
 
 
 def test_nothing_that_is_sent_changes_anything(server: MetricsServer) -> None:
