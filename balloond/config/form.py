@@ -194,7 +194,7 @@ FORM: Final = Section(
                     name="socket",
                     kind=kinds.SOCKET,
                     default="/run/balloond/control.sock",
-                    words="The socket's path. Change it to run a second daemon beside the first.",
+                    words="Its path. Change it and state.directory to run a second daemon beside the first.",
                 ),
             ),
         ),
