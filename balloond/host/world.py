@@ -32,8 +32,10 @@ from balloond.model import (
 )
 from balloond.units import MIB
 
-OBSERVE_LEAST_S: Final = 1.0
-"""However short the interval: libvirt 9 took 2.2 ms a guest, so that 200 of them need about half of it."""
+OBSERVE_LEAST_S: Final = 3.0
+"""However short the interval. On a host whose processors are overloaded (load 12 on two) monitors were seen to
+take more than half a second, and that is when guests' numbers are needed most; a guest that really hangs
+costs so much once."""
 
 OBSERVE_MOST_S: Final = 5.0
 """However long the interval: a host in distress can't wait for a hung monitor."""

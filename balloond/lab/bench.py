@@ -5,15 +5,15 @@ Figures come from /proc and /metrics while the daemon has something to do: guest
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-from pathlib import Path
 from typing import Final
+
+import psutil
 
 from balloond.lab.arena import Lab
 from balloond.lab.domain import Machine
-from balloond.units import KIB, MIB
+from balloond.units import MIB
 
 GUESTS: Final = 6
 TICK_SECONDS: Final = 0.020
@@ -44,20 +44,17 @@ def bench(seconds: float = 40.0) -> int:
     return 0 if a_tick < TICK_SECONDS and resident < RESIDENT else 1
 
 
-def _family(pid: int) -> list[int]:
+def _family(pid: int) -> list[psutil.Process]:
     """The process and its children."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    parent = psutil.Process(pid)
+    return [parent, *parent.children()]
 
 
-def _pss(pid: int) -> int:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(rollup.partition("\nPss:")[2].split()[0]) * KIB
+def _pss(process: psutil.Process) -> int:
+    return int(process.memory_full_info().pss)
 
 
-def _cpu_s(pids: list[int]) -> float:
+def _cpu_s(processes: list[psutil.Process]) -> float:
     """User and system time so far, of a set of processes that lives on."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])  # utime, stime of proc(5)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    times = [process.cpu_times() for process in processes]
+    return sum(each.user + each.system for each in times)
