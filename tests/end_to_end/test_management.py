@@ -231,7 +231,7 @@ def test_a_broken_file_changes_nothing_at_reload_and_a_good_one_does(arena: Aren
     until(lambda: any(guest.actual < GUEST for guest in guests), "the daemon to act")
 
 
-def test_a_paused_guest_and_one_in_a_job_are_left_alone(arena: Arena) -> None:
+def test_a_paused_guest_is_left_alone_until_it_is_resumed(arena: Arena) -> None:
     guests = boot(arena)
     guests[0].domain.suspend()
     daemon = arena.daemon()
