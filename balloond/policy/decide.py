@@ -77,7 +77,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         guaranteed=sum(v.demand.guarantee for v in views),
     )
     standing = climb(known.host.standing if known.host else None, host, reserve, pool, now_s)
-    entitlements, kept, fits = _entitle(views, ledger)
+    entitlements, kept, fits = _entitle(views, ledger, now_s)
     positions = [
         Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
         for v, e in zip(views, entitlements, strict=True)
@@ -169,14 +169,16 @@ def _obstacle(policy: GuestPolicy, guest: Guest) -> Obstacle | None:
     return None if guest.state is State.RUNNING else Obstacle.NOT_RUNNING
 
 
-def _entitle(views: Sequence[_View], ledger: Ledger) -> tuple[tuple[int, ...], int, bool]:
+def _entitle(views: Sequence[_View], ledger: Ledger, now_s: float) -> tuple[tuple[int, ...], int, bool]:
     """Each guest's entitlement, the pool that the division leaves, and whether all maxima fit.
 
     While everybody has what it wants, the whole pool is kept back; wants eat into it, but for a last part that
-    lets the next growth start before a donor has given."""
-    free = [v for v in views if v.movable]
+    lets the next growth start before a donor has given. A guest whose balloon does not follow keeps what it has:
+    were it counted at what it should give, the others would be entitled to memory that never comes."""
+    follows = [v.movable and not v.movement.stalled(now_s) and not v.movement.aside(now_s) for v in views]
+    free = [v for v, does in zip(views, follows, strict=True) if does]
     budget = ledger.total - ledger.own - ledger.reserve - sum(
-        v.stake.committed if not v.movable else v.demand.overhead for v in views
+        v.demand.overhead if does else v.stake.committed for v, does in zip(views, follows, strict=True)
     )  # fmt: skip
     wants = sum(v.demand.want for v in free)
     fits = sum(v.demand.ceiling for v in free) <= budget
@@ -190,7 +192,8 @@ def _entitle(views: Sequence[_View], ledger: Ledger) -> tuple[tuple[int, ...], i
         for v in free
     ]  # fmt: skip
     granted = iter(divide(max(0, budget - kept), claims))
-    return tuple(next(granted) if v.movable else v.guest.actual for v in views), kept, fits
+    shares = tuple(next(granted) if does else v.guest.actual for v, does in zip(views, follows, strict=True))
+    return shares, kept, fits
 
 
 def _kept(budget: int, wants: int, floors: int, pool: int) -> int:
