@@ -24,7 +24,7 @@ from balloond import __version__, loop
 from balloond.config.read import ConfigError, load
 from balloond.config.settings import Config, Mode
 from balloond.control import ControlServer, SocketRefused
-from balloond.log import Level, Log, to_standard_error
+from balloond.log import STANDARD_ERROR, Level, Log, to_standard_error
 from balloond.model import Outcome, SetTarget, Snapshot, Tick
 from balloond.notify import Notifier
 from balloond.policy.farewell import farewell
@@ -348,6 +348,7 @@ see also:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the daemon; returns its exit status."""
     given = _parser().parse_args(arguments)
+    _open_standard_descriptors()
     log = to_standard_error(os.environ, threshold=Level.DEBUG if given.debug else Level.INFO)
     path = Path(given.config or DEFAULT_CONFIG)
     try:
@@ -366,6 +367,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log.error("can't start", file=error.filename, because=error.strerror or error)
     return EXIT_RUNTIME
+
+
+def _open_standard_descriptors() -> None:
+    """Where standard error was closed its number would go to the next file, and the log into that."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def _is_absent(path: Path) -> bool:

@@ -220,6 +220,20 @@ def test_a_reload_moves_the_metrics_to_another_port(start: Start) -> None:
     daemon.scrapes("balloond_ticks_total")
 
 
+def test_started_without_standard_error_it_logs_into_no_other_file(tmp_path: Path) -> None:
+    config = tmp_path / "balloond.yaml"
+    paths = f"control: {{socket: {tmp_path}/sock}}\nstate: {{directory: {tmp_path}/state}}\n"
+    config.write_text(f'libvirt: {{uri: "{NO_LIBVIRT}"}}\nmetrics: {{listen: off}}\n{paths}')
+    command = f'exec "{sys.executable}" -m balloond.daemon --config "{config}" 2>&-'
+    with subprocess.Popen(["bash", "-c", command]) as daemon:
+        ends_s = time.monotonic() + PATIENCE_S
+        while not (tmp_path / "sock").exists() and time.monotonic() < ends_s:
+            time.sleep(0.05)
+        time.sleep(1)
+        daemon.terminate()
+    assert (tmp_path / "sock.lock").read_text() == ""
+
+
 def test_any_free_port_is_taken_for_port_0_and_told(start: Start) -> None:
     daemon = start(port=0)
     daemon.logged("metrics are served")
