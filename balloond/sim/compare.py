@@ -14,19 +14,13 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy
-from balloond.loop import turn
-from balloond.model import Tick
-from balloond.sim import fleet, oracle
-from balloond.sim.guest import SimGuest, Voice, Wish
+from balloond.sim import fleet, oracle, traced
+from balloond.sim.history import Draughtsman, History
 from balloond.sim.peers import MAKERS, MINIMUM
 from balloond.sim.policies import BALLOOND, BOUNDS, CLAIRVOYANT, LATE
 from balloond.sim.score import Meter, Tally, add_up
 from balloond.sim.trace import STEP_S, Array, Ramp, Worlds
-from balloond.sim.world import SimHost, SimWorld
 from balloond.units import MIB
 
 CONFIG: Final = Config(
@@ -37,9 +31,6 @@ CONFIG: Final = Config(
 """balloond as it is compared. A simulated host needs nothing for itself, so it has no reserve, and guests are
 promised what the peers promise them."""
 
-POINTS: Final = 240
-"""Points of a drawn history: more than that a screen cannot show beside a legend."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -48,16 +39,6 @@ class Case:
     policy: str
     overcommit: float
     ramp: Ramp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class History:
-    """What the guests of one host had over time, in whole MiB."""
-
-    host: int
-    every_s: float
-    actual: npt.NDArray[np.int64]  # [point, guest]
-    wanted: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +79,7 @@ def compare(
     """One result for each case, in their order. `jobs`: processes, by default one a processor. `drawn`: the host
     whose history is wanted."""
     parts = [part for case in cases for part in _parts(case, worlds, config, drawn)]
-    order = sorted(
-        range(len(parts)), key=lambda i: -parts[i].cost
-    )  # the long ones first, so that none is last
+    order = sorted(range(len(parts)), key=lambda i: -parts[i].cost)  # long ones first, so that none is last
     done: dict[int, Result] = {}
     jobs = min(jobs or os.cpu_count() or 1, len(parts))
     for index, result in _each(parts, order, jobs):
@@ -209,7 +188,7 @@ def _submit(pool: Executor, parts: Sequence[_Part], order: Sequence[int]) -> dic
 def _carry_out(part: _Part) -> Result:
     case, worlds = part.case, part.worlds
     meter = Meter(worlds.totals(case.overcommit), fleet.start(worlds, case.overcommit))
-    draughtsman = None if part.drawn is None else _Draughtsman(worlds, part.drawn, part.named)
+    draughtsman = None if part.drawn is None else Draughtsman(worlds, part.drawn, part.named)
     measure = fleet.measure(meter)
 
     def look(step: int, wanted: Array, actual: Array) -> None:
@@ -218,7 +197,7 @@ def _carry_out(part: _Part) -> Result:
             draughtsman.look(step, wanted, actual)
 
     if case.policy == BALLOOND:
-        run_balloond(part.config, worlds, case.overcommit, case.ramp, look)
+        traced.run(part.config, worlds, case.overcommit, case.ramp, look)
     elif case.policy == LATE:
         oracle.run_late(worlds, case.overcommit, case.ramp, look)
     elif case.policy == CLAIRVOYANT:
@@ -229,49 +208,6 @@ def _carry_out(part: _Part) -> Result:
     return Result(case=case, tally=meter.tally(), history=history)
 
 
-def run_balloond(config: Config, worlds: Worlds, overcommit: float, ramp: Ramp, look: fleet.Look) -> None:
-    """The real loop on a simulated world for the first host of `worlds`."""
-    now = [0.0] * worlds.machines.shape[1]
-    world = make_world(worlds, overcommit, now)
-    actual = np.empty((1, len(now)))
-    tick: Tick | None = None
-    step = 0
-    for block in worlds.blocks(ramp):
-        for wanted in block:
-            now[:] = wanted[0].tolist()
-            live(world)
-            actual = np.array([[guest.actual for guest in world.guests]])
-            look(step, wanted, actual)
-            tick = turn(config, tick, world)
-            step += 1
-
-
-def make_world(worlds: Worlds, overcommit: float, now: list[float]) -> SimWorld:
-    """The first host of `worlds` as a simulated world, whose guests want what stands in `now`."""
-    guests = [
-        SimGuest(
-            uuid=f"{number:04}",
-            name=f"machine-{machine}",
-            maximum=int(capacity),
-            actual=float(begins),
-            workload=lambda _, number=number: Wish(now[number]),  # type: ignore[misc]  # a default binds it
-            swap=float(capacity),
-            voice=Voice(period_s=STEP_S),
-        )
-        for number, (machine, capacity, begins) in enumerate(
-            zip(worlds.machines[0], worlds.capacity[0], fleet.start(worlds, overcommit)[0], strict=True)
-        )
-    ]
-    return SimWorld(host=SimHost(total=int(worlds.totals(overcommit)[0])), guests=guests)
-
-
-def live(world: SimWorld) -> None:
-    """One step of a world of traced guests. Each touches all that it gets: its kernel fills it with page cache."""
-    for guest in world.guests:
-        guest.resident = guest.maximum
-    world.advance(STEP_S)
-
-
 def _join(results: Sequence[Result]) -> Result:
     """The results of one case's parts as one."""
     return Result(
@@ -279,26 +215,3 @@ def _join(results: Sequence[Result]) -> Result:
         tally=add_up(result.tally for result in results),
         history=next((result.history for result in results if result.history is not None), None),
     )
-
-
-class _Draughtsman:
-    """Keeps what is drawn of one host: the size of each guest at points in equal distances."""
-
-    def __init__(self, worlds: Worlds, host: int, named: int) -> None:
-        self._host, self._named = host, named
-        self._every = max(1, worlds.steps // POINTS)
-        self._actual: list[Array] = []
-        self._wanted: list[Array] = []
-
-    def look(self, step: int, wanted: Array, actual: Array) -> None:
-        if step % self._every == 0:
-            self._actual.append(actual[self._host])
-            self._wanted.append(wanted[self._host])
-
-    def history(self) -> History:
-        return History(
-            host=self._named,
-            every_s=self._every * STEP_S,
-            actual=(np.array(self._actual) / MIB).astype(np.int64),
-            wanted=(np.array(self._wanted) / MIB).astype(np.int64),
-        )

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Final
 
-from balloond.sim.compare import Case, History, Result, Row
+from balloond.sim.compare import Case, Result, Row
+from balloond.sim.history import History
 from balloond.sim.policies import BOUNDS, CLAIRVOYANT
 from balloond.sim.report import Curve, Page, Panel, Picture
 from balloond.sim.table import aligned, short

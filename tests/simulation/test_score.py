@@ -13,8 +13,6 @@ from balloond.sim.bench import TRACE
 from balloond.sim.compare import (
     Case,
     compare,
-    live,
-    make_world,
     rows,
     tightest,
     with_bounds,
@@ -25,6 +23,7 @@ from balloond.sim.score import SETTLING_STEPS, Meter, Tally, add_up
 from balloond.sim.staged import Actor
 from balloond.sim.synthetic import synthesize
 from balloond.sim.trace import STEP_S, Array, Ramp, Worlds, deal, load
+from balloond.sim.traced import live, make_world
 from balloond.units import GIB
 
 

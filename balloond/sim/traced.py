@@ -1,0 +1,58 @@
+"""How does balloond itself go on over a trace?
+
+Through the very loop of the daemon, on a simulated world whose guests want what the trace says. What it knows of
+them is what it observes, a step old when it takes effect.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from balloond.config.settings import Config
+from balloond.loop import turn
+from balloond.model import Tick
+from balloond.sim import fleet
+from balloond.sim.guest import SimGuest, Voice, Wish
+from balloond.sim.trace import STEP_S, Ramp, Worlds
+from balloond.sim.world import SimHost, SimWorld
+
+
+def run(config: Config, worlds: Worlds, overcommit: float, ramp: Ramp, look: fleet.Look) -> None:
+    """The loop on a simulated world for the first host of `worlds`."""
+    now = [0.0] * worlds.machines.shape[1]
+    world = make_world(worlds, overcommit, now)
+    tick: Tick | None = None
+    step = 0
+    for block in worlds.blocks(ramp):
+        for wanted in block:
+            now[:] = wanted[0].tolist()
+            live(world)
+            look(step, wanted, np.array([[guest.actual for guest in world.guests]]))
+            tick = turn(config, tick, world)
+            step += 1
+
+
+def make_world(worlds: Worlds, overcommit: float, now: list[float]) -> SimWorld:
+    """The first host of `worlds` as a simulated world, whose guests want what stands in `now`."""
+    guests = [
+        SimGuest(
+            uuid=f"{number:04}",
+            name=f"machine-{machine}",
+            maximum=int(capacity),
+            actual=float(begins),
+            workload=lambda _, number=number: Wish(now[number]),  # type: ignore[misc]  # a default binds it
+            swap=float(capacity),
+            voice=Voice(period_s=STEP_S),
+        )
+        for number, (machine, capacity, begins) in enumerate(
+            zip(worlds.machines[0], worlds.capacity[0], fleet.start(worlds, overcommit)[0], strict=True)
+        )
+    ]
+    return SimWorld(host=SimHost(total=int(worlds.totals(overcommit)[0])), guests=guests)
+
+
+def live(world: SimWorld) -> None:
+    """One step of a world of traced guests. Each touches all that it gets: its kernel fills it with page cache."""
+    for guest in world.guests:
+        guest.resident = guest.maximum
+    world.advance(STEP_S)
