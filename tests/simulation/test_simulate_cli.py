@@ -6,6 +6,8 @@ import importlib.util
 import io
 import json
 import re
+import subprocess
+import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -172,6 +174,18 @@ def test_without_numpy_traces_are_refused_and_scenarios_run(
     path.write_text(SCENARIO, encoding="utf-8")
     assert "a peer needs numpy" in refused([str(path), "--policy", "mom"], capsys)
     assert main([str(path)]) == 0
+
+
+def test_a_scenario_under_balloond_loads_no_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    script = (
+        "import sys; from balloond.sim.cli import main; main(sys.argv[1:]); sys.exit('numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, "mine: one guest grows" in done.stdout) == (0, True)
 
 
 def test_a_scenario_is_played_by_balloond_and_by_peers(
