@@ -248,6 +248,7 @@ class Demand:
     ceiling: int  # the most that it may be given: its maximum or the operator's
     margin: int
     in_distress: bool
+    squeezed: bool  # next to nothing is usable: what it needs is cut off by what it has
     overhead: int  # what its QEMU process needs beside the guest's memory
     sampled_s: float | None = (
         None  # when its newest believed sample was taken, monotonic; None: there is none

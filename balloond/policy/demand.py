@@ -68,7 +68,8 @@ def unestimated(policy: GuestPolicy, guest: Guest) -> Demand:
     guarantee, ceiling = _bounds(policy, guest)
     return Demand(
         trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, need=guest.actual, floor=guest.actual,
-        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, overhead=guest.overhead, memory=None,
+        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, squeezed=False,
+        overhead=guest.overhead, memory=None,
     )  # fmt: skip
 
 
@@ -122,6 +123,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         ceiling=ceiling,
         margin=extra,
         in_distress=suffering,
+        squeezed=known.squeezed > 0 and guest.actual < ceiling,
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples
         else guest.overhead,

@@ -138,11 +138,20 @@ def _grow_for_need(
         goal = min(goal, demand.ceiling)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
-        urgent = demand.in_distress or deprived
+        urgent = demand.in_distress or demand.squeezed or deprived
         if lack < (BAND_LEAST if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
             continue
         reason = Reason.DISTRESS if demand.in_distress else Reason.GUARANTEE if deprived else Reason.NEED
-        needy.append((not demand.in_distress, not deprived, -lack / demand.ceiling, i, goal, reason))
+        needy.append(
+            (
+                not (demand.in_distress or demand.squeezed),
+                not deprived,
+                -lack / demand.ceiling,
+                i,
+                goal,
+                reason,
+            )
+        )
     for _, _, _, i, goal, reason in sorted(needy):
         p = positions[i]
         gap = max(0, goal - p.high)
@@ -175,7 +184,7 @@ def _shrink(
         if reason is Reason.REFILL and now_s - p.movement.grown_s < GROWN_S:
             continue
         surplus = p.low - max(p.entitlement, p.demand.need)
-        if surplus > p.band:
+        if surplus > (BAND_LEAST if unmet else p.band):
             donors.append((-surplus, i))
     for negative, i in sorted(donors):
         if wanted <= 0:
@@ -183,7 +192,7 @@ def _shrink(
         p = positions[i]
         step = max(0, p.low - (p.guest.actual - _longest_step(p.guest.actual, fast=fast)))
         take = min(-negative, step, max(wanted, p.band))
-        if take < p.band:
+        if take < BAND_LEAST:
             continue
         wanted -= take
         made[i] = Move(target=p.low - take, reason=reason)

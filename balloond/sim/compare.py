@@ -17,7 +17,7 @@ from typing import Final
 from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy
 from balloond.sim import fleet, oracle, traced
 from balloond.sim.history import Draughtsman, History
-from balloond.sim.peers import MAKERS, MINIMUM
+from balloond.sim.peers import MAKERS
 from balloond.sim.policies import BALLOOND, BOUNDS, CLAIRVOYANT, LATE
 from balloond.sim.score import Meter, Tally, add_up
 from balloond.sim.trace import STEP_S, Array, Ramp, Worlds
@@ -26,10 +26,11 @@ from balloond.units import MIB
 CONFIG: Final = Config(
     interval_s=STEP_S,
     host=HostPolicy(reserve=Amount(size=0), pool=Amount(share=0.05)),
-    defaults=GuestPolicy(minimum=Amount(share=MINIMUM)),
+    defaults=GuestPolicy(minimum=Amount(size=0)),
 )
-"""balloond as it is compared. A simulated host needs nothing for itself, so it has no reserve, and guests are
-promised what the peers promise them."""
+"""balloond as it is compared. A simulated host needs nothing for itself, so it has no reserve. Guests are promised
+nothing, as by MOM: what is promised to an idle guest is out of reach for one in need, and the oracles promise
+nothing either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ def guest(
 def demand(*, trust: Trust = Trust.FRESH, in_distress: bool = False) -> Demand:
     return Demand(
         overhead=0,
+        squeezed=False,
         need=1536 * MIB,
         trust=trust,
         working_set=1536 * MIB,
