@@ -175,7 +175,7 @@ def _entitle(views: Sequence[_View], ledger: Ledger, now_s: float) -> tuple[tupl
     While everybody has what it wants, the whole pool is kept back; wants eat into it, but for a last part that
     lets the next growth start before a donor has given. A guest whose balloon does not follow keeps what it has:
     were it counted at what it should give, the others would be entitled to memory that never comes."""
-    follows = [v.movable and not v.movement.stalled(now_s) and not v.movement.aside(now_s) for v in views]
+    follows = [v.movable and not v.movement.aside(now_s) for v in views]
     free = [v for v, does in zip(views, follows, strict=True) if does]
     budget = ledger.total - ledger.own - ledger.reserve - sum(
         v.demand.overhead if does else v.stake.committed for v, does in zip(views, follows, strict=True)
