@@ -178,7 +178,7 @@ class Rung(enum.IntEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why a guest's target is what it is: the label on metrics; `policy.explain` puts it in words."""
+    """Why a guest's target is what it is: the label on metrics; `Verdict.words` puts it in a sentence."""
 
     FITS = "everything-fits"  # the maxima fit: no balloon at all
     NEED = "growth-for-need"

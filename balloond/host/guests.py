@@ -9,7 +9,7 @@ longer than it was told to, and never raise for anything that libvirt, its daemo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -42,8 +42,6 @@ DEFINITIONS_A_TICK: Final = 8  # beside those never read; 0.5 ms each
 JOBS_A_TICK: Final = 64  # 0.1 ms each; and the action itself looks again
 
 PERIOD_RETRY_S: Final = 60.0  # a guest that refuses its period now may have none to set; ask rarely
-ACTION_S: Final = 2.0  # a monitor answers within milliseconds, or when QEMU is being swapped in, a second
-ACTIONS_S: Final = 5.0  # for all of a tick's actions: the watchdog and the next tick wait
 RESTORE_S: Final = 1.0  # for one guest, at exit
 
 PATIENCE_S: Final = 0.25
@@ -80,7 +78,6 @@ class Guests:
         self._quarantine = Quarantine()
         self._periods = Periods(Path(state_directory))
         self._careful_until = self._blocks_at = float("-inf")
-        self._down_since: float | None = None
         self._connections_seen = 0
         self._jobs_from = 0
         self._read_after = ""  # the UUID after which reading one by one goes on
@@ -107,12 +104,10 @@ class Guests:
             self._heed_events()
             rows = self._read(until)
         except DownError as down:
-            self._note_down(str(down))
             return None, (self._fault(FaultKind.LIBVIRT_DOWN, str(down)),)
         except HungError as hung:
             return None, (self._fault(FaultKind.LIBVIRT_SLOW, str(hung)),)
         left_out = self._quarantine.inside(self._now())
-        before = {known.row.uuid: known.trouble for known in self._roster}
         self._roster.update(rows, left_out, self._now())
         self._find_processes()
         try:
@@ -124,7 +119,6 @@ class Guests:
         except (DownError, HungError, LibvirtError) as failed:
             self._log.debug("libvirt was not asked everything", why=str(failed))  # the figures are there
         guests, faults = self._roster.guests()
-        self._tell_troubles(before)
         if self._link.kills > kills:
             faults = (self._fault(FaultKind.LIBVIRT_SLOW, "a call passed its deadline"), *faults)
         return guests, faults
@@ -370,20 +364,6 @@ class Guests:
 
     # --- acting ---
 
-    def apply(
-        self, actions: Sequence[SetTarget], each_s: float = ACTION_S, all_s: float = ACTIONS_S
-    ) -> tuple[Outcome, ...]:
-        """Carries out each action by itself, in order; what there was no time for is BUSY."""
-        until = self._now() + all_s
-        outcomes = []
-        for action in actions:
-            left_s = until - self._now()
-            if left_s <= 0:
-                outcomes.append(Outcome(action=action, result=Result.BUSY, detail="ran out of time"))
-            else:
-                outcomes.append(self.set_target(action, min(each_s, left_s)))
-        return tuple(outcomes)
-
     def set_target(self, action: SetTarget, deadline_s: float) -> Outcome:
         """Asks one guest's balloon for its target; the outcome says whether libvirt took it, not whether it
         moves."""
@@ -428,8 +408,7 @@ class Guests:
         connected = self._link.connected
         try:
             waking = self._heed_events()
-        except DownError as down:
-            self._note_down(str(down))
+        except DownError:
             return False
         return waking or self._link.connected != connected
 
@@ -446,14 +425,6 @@ class Guests:
         if self._link.connections > self._connections_seen:
             self._connections_seen = self._link.connections
             self._roster.suspect_everything()
-        if self._down_since is not None:
-            self._log.warning("libvirt is back", uri=self._uri, after_s=self._now() - self._down_since)
-            self._down_since = None
-
-    def _note_down(self, why: str) -> None:
-        if self._down_since is None:
-            self._down_since = self._now()
-            self._log.warning("libvirt is lost; no guest is touched until it is back", uri=self._uri, why=why)
 
     def _fault(self, kind: FaultKind, detail: str) -> Fault:
         return Fault(kind=kind, subject=self._uri, detail=detail)
@@ -483,31 +454,12 @@ class Guests:
             left_out_for_s=pause_s or None,
         )
 
-    def _tell_troubles(self, before: Mapping[str, str]) -> None:
-        """One line when a guest becomes unreadable, one when it is readable again."""
-        for known in self._roster:
-            had = before.get(known.row.uuid, "")
-            if known.trouble and not had:
-                self._log.warning("a guest is unreadable", guest=known.row.name, why=known.trouble)
-            elif had and not known.trouble:
-                self._log.warning("a guest is readable again", guest=known.row.name)
-
     # --- the rest ---
 
     @property
     def child_pid(self) -> int | None:
         """The process that holds the connection."""
         return self._link.pid
-
-    @property
-    def child_kills(self) -> int:
-        """Processes ended because a call hung."""
-        return self._link.kills
-
-    @property
-    def connections(self) -> int:
-        """Connections made so far; more than one: libvirt was lost, or a process was ended."""
-        return self._link.connections
 
     def close(self) -> None:
         self._link.close()

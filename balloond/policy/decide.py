@@ -56,6 +56,7 @@ class GuestMemory:
     """What is remembered of a guest from tick to tick."""
 
     policy: GuestPolicy
+    title: str  # by which, with the name, the policy was found
     movement: Movement
 
 
@@ -74,7 +75,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         own,
         reserve=reserve,
         pool=pool,
-        guaranteed=sum(v.demand.guarantee for v in views),
+        guaranteed=sum(v.demand.guarantee for v in views if v.guest.in_pool and v.policy.manage),
     )
     standing = climb(known.host.standing if known.host else None, host, reserve, pool, now_s)
     entitlements, kept, fits = _entitle(views, ledger, now_s)
@@ -130,7 +131,10 @@ class _Known:
 def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _View:
     before = known.verdicts.get(guest.uuid)
     memory: GuestMemory | None = before.memory if before else None
-    if memory is not None and before is not None and known.same_config and before.name == guest.name:
+    found = (
+        memory is not None and before is not None and (before.name, memory.title) == (guest.name, guest.title)
+    )
+    if memory is not None and found and known.same_config:
         policy = memory.policy
     else:
         policy = config.policy_for(guest.uuid, guest.name, guest.title)
@@ -250,9 +254,10 @@ def _whole(target: int, actual: int) -> int:
 def _remember(view: _View, movement: Movement) -> GuestMemory:
     """What the next tick is to know; the same value as before where nothing changed."""
     before = view.memory
-    if before is not None and before.movement is movement and before.policy is view.policy:
+    same = before is not None and before.movement is movement and before.policy is view.policy
+    if before is not None and same and before.title == view.guest.title:
         return before
-    return GuestMemory(policy=view.policy, movement=movement)
+    return GuestMemory(policy=view.policy, title=view.guest.title, movement=movement)
 
 
 def _frozen(previous: Tick | None) -> Decision:

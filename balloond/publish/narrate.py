@@ -112,11 +112,16 @@ class Narrator:
 
 
 def _conditions_of(tick: Tick) -> dict[_Key, Condition]:
+    names = {guest.uuid: guest.name for guest in tick.snapshot.guests or ()}
     found = {
         (fault.kind.value, fault.subject): Condition(
             begins=_FAULTS[fault.kind],
             ends=f"over: {_FAULTS[fault.kind]}",
-            fields=(("subject", fault.subject), ("detail", fault.detail)),
+            fields=(
+                *((("guest", names[fault.subject]),) if fault.subject in names else ()),
+                ("subject", fault.subject),
+                ("detail", fault.detail),
+            ),
         )
         for fault in tick.snapshot.faults
     }

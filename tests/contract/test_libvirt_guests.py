@@ -287,8 +287,6 @@ def test_a_hung_guest_costs_itself_alone_and_recovers(stable: Stable, watch: Wat
     hung.thaw()
     watch.until(lambda seen: seen[hung.uuid].obstacle is None)
     assert watch.guests.set_target(setting(hung, 48 * MIB), 2.0).result is Result.DONE
-    assert watch.told.count("WARNING a guest is unreadable ") == 1
-    assert watch.told.count("WARNING a guest is readable again ") == 1
 
 
 def test_a_guest_that_hangs_while_its_target_is_set_delays_no_other(stable: Stable, watch: Watch) -> None:
@@ -296,19 +294,10 @@ def test_a_guest_that_hangs_while_its_target_is_set_delays_no_other(stable: Stab
     watch.see()
     hung.freeze()
     started = time.monotonic()
-    outcomes = watch.guests.apply([setting(tiny, 48 * MIB) for tiny in (first, hung, last)], each_s=1.0)
+    outcomes = [watch.guests.set_target(setting(tiny, 48 * MIB), 1.0) for tiny in (first, hung, last)]
     assert time.monotonic() - started < 2.0
     assert [outcome.result for outcome in outcomes] == [Result.DONE, Result.TIMED_OUT, Result.DONE]
     assert watch.see()[last.uuid].obstacle is None
-
-
-def test_actions_for_which_there_is_no_time_are_busy(stable: Stable, watch: Watch) -> None:
-    hung, late = stable.start(), stable.start()
-    watch.see()
-    hung.freeze()
-    outcomes = watch.guests.apply([setting(tiny, 48 * MIB) for tiny in (hung, late)], each_s=0.5, all_s=0.5)
-    assert [outcome.result for outcome in outcomes] == [Result.TIMED_OUT, Result.BUSY]
-    assert outcomes[1].detail == "ran out of time"
 
 
 def test_a_guest_that_hangs_time_and_again_is_left_out_for_a_while(stable: Stable, watch: Watch) -> None:
@@ -352,7 +341,6 @@ def test_the_next_look_after_its_process_was_killed_is_as_good_as_any(stable: St
     time.sleep(0.6)  # the first pause between attempts is half a second
     assert watch.see()[tiny.uuid].obstacle is None
     assert watch.guests.child_pid != child
-    assert watch.told.count("libvirt is lost") == watch.told.count("libvirt is back") == 1
 
 
 def test_the_process_ends_with_its_parent_even_inside_a_hung_call(stable: Stable, tmp_path: Path) -> None:

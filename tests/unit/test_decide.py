@@ -293,3 +293,20 @@ def test_a_guest_that_needs_its_memory_after_all_keeps_what_it_has_not_yet_given
     giver.uses = giver.actual - 16 * MIB
     lab.run()
     assert lab.verdict("g0").target >= giver.actual
+
+
+def test_a_title_that_changes_is_heeded_at_once() -> None:
+    rules = (GuestRule(policy=GuestPolicy(manage=False), title="keep*"),)
+    lab = crowd(config=config(guests=rules))
+    lab.run(3)
+    lab["g0"].more["title"] = "keep me"
+    lab.run()
+    assert lab.verdict("g0").obstacle is Obstacle.UNMANAGED
+
+
+def test_only_managed_guests_of_the_pool_are_guaranteed_anything() -> None:
+    lab = crowd(config=config(guests=(GuestRule(name="g1", policy=GuestPolicy(manage=False)),)))
+    lab["g0"].more.update(in_pool=False, obstacle=Obstacle.UNMANAGED)
+    ledger = lab.run().decision.ledger
+    assert ledger is not None
+    assert ledger.guaranteed == 2 * int(0.1 * 4 * GIB)
