@@ -63,8 +63,9 @@ def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float)
     if before.target is None:
         return before
     if outcome is not None and outcome.result is not Result.DONE:  # it was never asked: try again
-        refused = outcome.result in (Result.REFUSED, Result.TIMED_OUT)
-        return _put_aside(before, now_s, ASIDE_S / 6) if refused else replace(before, target=None)
+        if outcome.result in (Result.REFUSED, Result.TIMED_OUT):
+            return _put_aside(before, now_s, min(ASIDE_S, before.aside_s / 6))
+        return replace(before, target=None)
     distance = abs(guest.actual - before.target)
     if distance <= ARRIVED:
         return replace(before, target=None, aside_s=ASIDE_S)
@@ -111,5 +112,5 @@ def _put_aside(before: Movement, now_s: float, for_s: float) -> Movement:
         before,
         target=None,
         aside_until_s=now_s + for_s,
-        aside_s=min(ASIDE_MOST_S, 2 * for_s),
+        aside_s=min(ASIDE_MOST_S, 2 * before.aside_s),
     )

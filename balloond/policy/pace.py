@@ -31,7 +31,8 @@ MARGIN_USED: Final = 0.25
 
 GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
-two samples of a ramp, and it turned with each (simulator, seed 361)."""
+two samples of a ramp, and it turned with each (simulator, seed 361). One in distress gives nothing at all then,
+but at red: it was grown for that very distress (seeds 82, 119)."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -181,7 +182,8 @@ def _shrink(
         p = positions[i]
         if i in made or not _may_shrink(p, urgent=True, now_s=now_s):
             continue
-        if reason is Reason.REFILL and now_s - p.movement.grown_s < GROWN_S:
+        held = reason is Reason.REFILL or (p.demand.in_distress and rung < Rung.RED)
+        if held and now_s - p.movement.grown_s < GROWN_S:
             continue
         surplus = p.low - max(p.entitlement, p.demand.need)
         if surplus > (BAND_LEAST if unmet else p.band):
