@@ -180,7 +180,7 @@ def _shrink(
     donors = []
     for i in free:
         p = positions[i]
-        if i in made or not _may_shrink(p, urgent=True, now_s=now_s):
+        if i in made or not _may_shrink(p, urgent=reason is not Reason.REFILL, now_s=now_s):
             continue
         held = reason is Reason.REFILL or (p.demand.in_distress and rung < Rung.RED)
         if held and now_s - p.movement.grown_s < GROWN_S:
