@@ -23,6 +23,7 @@ from balloond.sim import faults
 from balloond.sim.faults import Lasting
 from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld, Story, play
+from balloond.sim.random_worlds import world_of
 from balloond.sim.scenario import named
 from balloond.sim.workload import Path, steady
 from balloond.sim.world import Merging, SimHost, SimWorld
@@ -233,35 +234,30 @@ def test_without_the_pool_growth_waits_for_donors() -> None:
     assert lacked(play(made(0.0001))) > 1.5 * lacked(play(made(0.10)))
 
 
-def test_without_calm_after_distress_guests_that_suffer_are_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_calm_guests_that_suffered_are_shrunk_to_refill_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def robbed() -> int:
-        """How often a guest was shrunk that had suffered minutes before, while the host was not at its end."""
-        hoarders = [guest(f"hoarder-{n}", Path([(0.0, 1.0 * GIB)], cache=1.5 * GIB)) for n in range(3)]
-        hours = [
-            (600.0 * n + x, (1.0 + 1.5 * ((n + (x > 0)) % 2)) * GIB) for n in range(1, 9) for x in (0, 5)
-        ]
+        """How often a guest that had suffered minutes before gave to the pool; one misses its cache here."""
         ticks: list[Tick] = []
-        made = scenario([guest("busy", Path(hours)), *hoarders], total_gib=8.0, duration_s=5400.0, step_s=5.0)
-        play(made, watcher=lambda _, tick: ticks.append(tick))
+        play(world_of(38), watcher=lambda _, tick: ticks.append(tick))
         return sum(
-            action.target < action.actual and suffered[action.uuid]
+            action.reason is Reason.REFILL and suffered[action.uuid]
             for tick in ticks
-            if tick.decision.rung < Rung.RED
             for suffered in [
                 {v.uuid: v.demand is not None and v.demand.in_distress for v in tick.decision.verdicts}
             ]
             for action in tick.decision.actions
-            if action.reason is not Reason.DISTRESS
         )
 
-    whole = robbed()
+    assert robbed() == 0
     real = pace._may_shrink
     monkeypatch.setattr(
         pace,
         "_may_shrink",
         lambda p, *a, **k: real(replace(p, demand=replace(p.demand, in_distress=False)), *a, **k),
     )
-    assert robbed() > 3 * whole + 2
+    assert robbed() > 0
 
 
 # --- balloons --------------------------------------------------------------------------------------------
