@@ -30,6 +30,7 @@ from typing import Final
 
 from balloond.config.settings import SMALLEST_GUEST, Config
 from balloond.model import SetTarget, Tick, Trust
+from balloond.policy.movement import ARRIVED
 from balloond.sim.guest import SimGuest
 from balloond.sim.world import SimWorld
 from balloond.units import MIB, format_size
@@ -211,8 +212,9 @@ class Witness:
 
 def _reach(guest: SimGuest) -> float:
     """What the guest may have taken once its balloon has followed its device's standing target, as far as it can
-    be known: a guest that has reset is taken at its word until its driver is back."""
-    return max(float(guest.told_actual), guest.target)
+    be known: a guest that has reset is taken at its word until its driver is back, and so near, it has arrived."""
+    near = abs(guest.target - guest.told_actual) <= ARRIVED
+    return float(guest.told_actual) if near else max(float(guest.told_actual), guest.target)
 
 
 def _obeys(guest: SimGuest) -> bool:
