@@ -20,7 +20,7 @@ from balloond.host.guests import Guests
 from balloond.host.link import BACKOFF_S, DownError, HungError, LibvirtError, Link
 from balloond.model import FaultKind, Result
 from balloond.units import MIB
-from tests.contract.tiny_guests import Stable, Watch, need_libvirt, setting, virsh, watching
+from tests.contract.tiny_guests import Stable, Watch, setting, virsh, watching
 
 pytestmark = pytest.mark.contract
 
@@ -85,16 +85,6 @@ class Proxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         if select.select([source], [], [], 0)[0]:
             sink.sendall(source.recv(65536))
-
-
-@pytest.fixture
-def stable() -> Iterator[Stable]:
-    need_libvirt()
-    stable = Stable()
-    try:
-        yield stable
-    finally:
-        stable.clear()
 
 
 @pytest.fixture

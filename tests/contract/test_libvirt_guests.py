@@ -22,23 +22,12 @@ from tests.contract.tiny_guests import (
     Stable,
     Tiny,
     Watch,
-    need_libvirt,
     setting,
     virsh,
     watching,
 )
 
 pytestmark = pytest.mark.contract
-
-
-@pytest.fixture
-def stable() -> Iterator[Stable]:
-    need_libvirt()
-    stable = Stable()
-    try:
-        yield stable
-    finally:
-        stable.clear()
 
 
 @pytest.fixture
