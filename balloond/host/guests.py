@@ -47,7 +47,7 @@ RESTORE_S: Final = 1.0  # for one guest, at exit
 PATIENCE_S: Final = 0.25
 """A guest that was given less time to answer did not hang: the time was over. A monitor takes 2 ms."""
 
-_WAKING: Final = ("started", "stopped", "paused", "resumed", "reboot", "job-completed")
+_WAKING: Final = ("started", "stopped", "paused", "resumed", "reboot", "job-completed", "balloon")
 
 MOVING_S: Final = 10.0
 """So long after a target was set a balloon's size is asked of QEMU itself. libvirt's own figure follows once a

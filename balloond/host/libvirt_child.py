@@ -195,8 +195,8 @@ class Servant:
     # --- events: hints that make the parent look again ---
 
     def register_events(self) -> None:
-        """Whatever this libvirt and driver have. BALLOON_CHANGE is left out: libvirt keeps `balloon.current`
-        up to date without us, and a moving guest would wake the daemon every second."""
+        """Whatever this libvirt and driver have. BALLOON_CHANGE comes once a second for a guest that moves: what
+        it gave can then be granted, and a guest that helped itself is seen."""
         for kind, name in (
             ("reboot", "REBOOT"),
             ("control-error", "CONTROL_ERROR"),
@@ -207,6 +207,7 @@ class Servant:
             ("changed", "METADATA_CHANGE"),
             ("changed", "MEMORY_DEVICE_SIZE_CHANGE"),
             ("job-completed", "JOB_COMPLETED"),
+            ("balloon", "BALLOON_CHANGE"),
         ):
             self.register(name, telling(kind))
         self.register("LIFECYCLE", self.tell_life)

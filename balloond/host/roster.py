@@ -76,7 +76,7 @@ class Roster:
     def heed(self, event: Event, now_s: float) -> None:
         """What an event says is only a hint to look again, but for the two that no later look would show."""
         guest = self._known.get(event.uuid)
-        if guest is None:
+        if guest is None or event.kind == "balloon":  # its size is read with every look
             return
         if event.kind in ("reboot", "resumed", "started"):
             self._renew(guest, now_s)

@@ -57,6 +57,7 @@ class GuestMemory:
 
     policy: GuestPolicy
     title: str  # by which, with the name, the policy was found
+    incarnation: int
     movement: Movement
 
 
@@ -142,6 +143,10 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
     movement = watch(
         memory.movement if memory else Movement(), guest, known.outcomes.get(guest.uuid), snapshot.monotonic_s
     )
+    if (
+        memory is not None and memory.incarnation != guest.incarnation
+    ):  # nobody waits for another life's balloon
+        movement = replace(movement, target=None)
     if obstacle is None:
         demand = demands.estimate(
             policy, guest, before.demand.memory if before and before.demand else None,
@@ -255,9 +260,12 @@ def _remember(view: _View, movement: Movement) -> GuestMemory:
     """What the next tick is to know; the same value as before where nothing changed."""
     before = view.memory
     same = before is not None and before.movement is movement and before.policy is view.policy
-    if before is not None and same and before.title == view.guest.title:
+    who = (view.guest.title, view.guest.incarnation)
+    if before is not None and same and (before.title, before.incarnation) == who:
         return before
-    return GuestMemory(policy=view.policy, title=view.guest.title, movement=movement)
+    return GuestMemory(
+        policy=view.policy, title=view.guest.title, incarnation=view.guest.incarnation, movement=movement
+    )
 
 
 def _frozen(previous: Tick | None) -> Decision:

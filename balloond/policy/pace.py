@@ -140,6 +140,8 @@ def _grow_for_need(
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
         urgent = demand.in_distress or demand.squeezed or deprived
+        if not urgent and p.high >= demand.need + demand.margin:
+            continue  # what it wants beyond is remembered from a peak: that is for the surplus
         if lack < (BAND_LEAST if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
             continue
         reason = Reason.DISTRESS if demand.in_distress else Reason.GUARANTEE if deprived else Reason.NEED
@@ -204,7 +206,7 @@ def _may_shrink(p: Position, *, urgent: bool, now_s: float) -> bool:
     """`urgent`: somebody waits for memory, or the host is short; then even those give who suffered lately."""
     if p.demand.trust is not Trust.FRESH or p.movement.stalled(now_s):
         return False
-    if p.demand.sampled_s is None or p.demand.sampled_s < p.movement.changed_s:
+    if p.demand.sampled_s is None or p.demand.sampled_s <= p.movement.changed_s:
         return False  # it has not spoken since it was last moved
     return urgent or not p.demand.in_distress
 

@@ -65,6 +65,10 @@ def listen(
     if statistics is None or unneeded is None or statistics.last_update_s in (0, before.stamp_s):
         return (before if track is before.track else _moved(before, track)), None
     taken_s = min(now_s, now_s - (wall_s - statistics.last_update_s))
+    if (
+        before.samples == 0 and taken_s < before.born_s - 1.0
+    ):  # of its life before: a reset keeps the old numbers
+        return (before if track is before.track else _moved(before, track)), None
     if before.sampled_s is not None:  # a clock that jumps must not make a new sample old
         taken_s = max(taken_s, before.sampled_s)
     low, high = _actual_around(track, taken_s)

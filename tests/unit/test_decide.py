@@ -310,3 +310,22 @@ def test_only_managed_guests_of_the_pool_are_guaranteed_anything() -> None:
     ledger = lab.run().decision.ledger
     assert ledger is not None
     assert ledger.guaranteed == 2 * int(0.1 * 4 * GIB)
+
+
+def test_what_was_asked_of_a_guest_before_its_reboot_is_not_waited_for_after_it() -> None:
+    lab = crowd()
+    lab["g0"].obeys = False
+    lab.run(4)
+    assert lab.verdict("g0").target < 4 * GIB
+    lab["g0"].more = {"incarnation": 1}
+    lab.run()
+    assert lab.verdict("g0").target == 4 * GIB
+
+
+def test_one_sample_is_ground_for_one_step_only() -> None:
+    lab = crowd()
+    lab.run(3)
+    lab["g0"].quiet = True  # its newest sample is of the very second in which it is asked
+    lab.run(3, every_s=0.2)
+    asked = [action for action in lab.done if action.name == "g0"]
+    assert len(asked) <= 1

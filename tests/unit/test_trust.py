@@ -244,3 +244,9 @@ def test_a_liar_is_one_only_while_it_lies_and_an_unsettled_guest_is_new() -> Non
     known = replace(BORN, samples=3, sampled_s=1000.0)
     assert judge(guest(WALL_S), replace(known, lying=True), now_s=1002.0, interval_s=2.0) is Trust.LYING
     assert judge(guest(WALL_S), replace(known, settled=False), now_s=1002.0, interval_s=2.0) is Trust.NEW
+
+
+def test_numbers_from_before_the_reset_are_not_the_new_ones() -> None:
+    reset = Hearing(born_s=100.0, settled=False)
+    assert hear(reset, guest(WALL_S + 98), 102.0).samples == 0
+    assert hear(reset, guest(WALL_S + 99), 102.0).samples == 1
