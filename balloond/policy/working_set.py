@@ -21,8 +21,8 @@ GROWTH_DECAY_S: Final = 60.0
 
 GROWTH_AHEAD: Final = 3.0
 """Samples' worth of growth held ahead: one until it is seen, one until donors gave, one for the balloon to move.
-A variance in its place is too slow for a ramp's first minute (underprovision on the July trace at 2x, two days,
-0.107 GiB s a machine-day with it, see docs/benchmark.md for the figure without)."""
+A variance in its place is too slow for a ramp's first minute: a guest that grew by 0.8 GiB a sample (July trace,
+2x) was short of 0.8 GiB before it was grown, and with this of nothing."""
 
 SQUEEZED_SHARE: Final = 0.02
 """Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
