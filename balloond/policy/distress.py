@@ -34,7 +34,8 @@ CALM_MOST_S: Final = 3600.0
 """No shrinking for so long after distress, doubling while it comes again."""
 
 HELPED_ITSELF: Final = 8 * MIB
-"""A guest that has so much more than it was given took it from the balloon: deflate-on-oom, its last resort."""
+"""A guest with deflate-on-oom that has so much more than it was given took it from the balloon, as its last
+resort. Without, somebody else has set its balloon: that is no distress."""
 
 CACHE_STEP: Final = 0.05
 CACHE_STEP_MILD: Final = 0.02
@@ -90,7 +91,8 @@ def feel(
     faulting, rushing = (
         _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, False)
     )
-    helps_itself = guest.actual > max(before.actual, moving_to or 0) + HELPED_ITSELF and before.actual > 0
+    given = max(before.actual, moving_to or 0)
+    helps_itself = guest.deflates_on_oom and before.actual > 0 and guest.actual > given + HELPED_ITSELF
     suffers = helps_itself or (age_s > SETTLED_S and (faulting >= 2 or rushing))
     need = before.cache_need * exp(-(now_s - before.learned_s) / CACHE_DECAY_S) if before.cache_need else 0.0
     calm_until_s, calm_s = before.calm_until_s, before.calm_s

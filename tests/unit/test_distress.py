@@ -102,10 +102,14 @@ def test_a_guest_at_its_maximum_is_not_ours_to_help() -> None:
 
 
 def test_a_guest_that_takes_memory_from_the_balloon_by_itself_suffers() -> None:
-    assert look(AT_EASE, seen=guest(2 * GIB + 9 * MIB)).acute
-    assert not look(AT_EASE, seen=guest(2 * GIB + 8 * MIB)).acute
-    assert not look(AT_EASE, seen=guest(3 * GIB), moving_to=3 * GIB).acute
-    assert not look(Distress(), seen=guest(3 * GIB)).acute  # the first look at it
+    def took(actual: int) -> Guest:
+        return replace(guest(actual), deflates_on_oom=True)
+
+    assert look(AT_EASE, seen=took(2 * GIB + 9 * MIB)).acute
+    assert not look(AT_EASE, seen=took(2 * GIB + 8 * MIB)).acute
+    assert not look(AT_EASE, seen=took(3 * GIB), moving_to=3 * GIB).acute
+    assert not look(Distress(), seen=took(3 * GIB)).acute  # the first look at it
+    assert not look(AT_EASE, seen=guest(3 * GIB)).acute  # somebody else has set it
 
 
 def test_distress_that_comes_again_soon_is_spared_twice_as_long_up_to_an_hour() -> None:
