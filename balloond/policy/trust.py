@@ -6,6 +6,7 @@ the host knows, and its age is judged. Doubt must never shrink a guest: whatever
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from balloond.model import Guest, Statistics, Trust
@@ -63,12 +64,12 @@ def listen(
     statistics = guest.statistics
     unneeded = _unneeded(statistics) if statistics else None
     if statistics is None or unneeded is None or statistics.last_update_s in (0, before.stamp_s):
-        return (before if track is before.track else _moved(before, track)), None
+        return (before if track is before.track else replace(before, track=track)), None
     taken_s = min(now_s, now_s - (wall_s - statistics.last_update_s))
     if (
         before.samples == 0 and taken_s < before.born_s - 1.0
     ):  # of its life before: a reset keeps the old numbers
-        return (before if track is before.track else _moved(before, track)), None
+        return (before if track is before.track else replace(before, track=track)), None
     if before.sampled_s is not None:  # a clock that jumps must not make a new sample old
         taken_s = max(taken_s, before.sampled_s)
     low, high = _actual_around(track, taken_s)
@@ -165,18 +166,3 @@ def _possible(guest: Guest, statistics: Statistics, before: Hearing, unneeded: i
 
 def _since(count: int | None, before: int | None) -> int | None:
     return None if count is None or before is None else count - before
-
-
-def _moved(before: Hearing, track: tuple[tuple[float, int], ...]) -> Hearing:
-    return Hearing(
-        born_s=before.born_s,
-        settled=before.settled,
-        stamp_s=before.stamp_s,
-        sampled_s=before.sampled_s,
-        samples=before.samples,
-        lying=before.lying,
-        swap_in=before.swap_in,
-        swap_out=before.swap_out,
-        major_faults=before.major_faults,
-        track=track,
-    )

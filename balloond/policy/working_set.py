@@ -1,6 +1,6 @@
 """How much memory does the guest work with, apart from what it could do without?
 
-Two memories of its demand, both rising at once: `recent` forgets within minutes and says what must not be taken
+Two memories of its demand, both rising at once: `recent` forgets within seconds and says what must not be taken
 away in hard times; `slow` forgets within a quarter of an hour and says what it should have. What is asked for
 beyond is a margin, for growth between two looks.
 """
@@ -18,6 +18,8 @@ from balloond.value import value
 RECENT_DECAY_S: Final = 15.0
 DECAY_S: Final = 900.0
 GROWTH_DECAY_S: Final = 60.0
+"""What is needed now is forgotten in seconds, since under scarcity somebody waits for it; what is wanted, and how
+fast a guest grows, is remembered until its next burst."""
 
 GROWTH_AHEAD: Final = 3.0
 """Samples' worth of growth held ahead: one until it is seen, one until donors gave, one for the balloon to move.
