@@ -25,7 +25,7 @@ from balloond.config.read import ConfigError, load
 from balloond.config.settings import Config, Mode
 from balloond.control import ControlServer, SocketRefused
 from balloond.log import STANDARD_ERROR, Level, Log, to_standard_error
-from balloond.model import Outcome, SetTarget, Snapshot, Tick
+from balloond.model import Measure, Measured, Outcome, SetTarget, Snapshot, Tick
 from balloond.notify import Notifier
 from balloond.policy.farewell import farewell
 from balloond.publish.journal import Journal, to_json
@@ -122,6 +122,9 @@ class Witness:
 
     def apply(self, actions: Sequence[SetTarget]) -> tuple[Outcome, ...]:
         return self._world.apply(actions)
+
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        return self._world.take(measures)
 
 
 class Daemon:

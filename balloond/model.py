@@ -232,6 +232,53 @@ class Outcome:
     took_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMerging:
+    """Steer the kernel's same-page merging. None: that setting is left as it is."""
+
+    run: int | None = None  # 0 keeps what is merged, 1 merges, 2 unmerges all
+    pages_to_scan: int | None = None  # pages a step of ksmd; only where no advisor is on
+    sleep_ms: int | None = None  # between two steps
+    advisor: str | None = None  # `none` or `scan-time`
+    advisor_target_s: int | None = None  # in which all candidates are to be scanned once
+    advisor_max_cpu: float | None = None  # of one processor, 0 to 1
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaim:
+    """Ask the kernel to push memory of one guest's cgroup out: caches first, then swap."""
+
+    uuid: str
+    name: str
+    size: int  # the most that is to go
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSoftly:
+    """Let the kernel slow down and reclaim from a guest above `limit`; it is never killed for it."""
+
+    uuid: str
+    name: str
+    limit: int | None  # None: as it was before
+    words: str
+
+
+Measure = SetMerging | Reclaim | LimitSoftly
+"""What is done at the host, beside balloons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What came of a measure."""
+
+    measure: Measure
+    result: Result
+    detail: str = ""
+    took_s: float = 0.0
+
+
 # --- one turn of the loop, sealed ------------------------------------------------------------------------
 
 
@@ -344,6 +391,7 @@ class Decision:
     ledger: Ledger | None  # None: the host could not be read
     verdicts: tuple[Verdict, ...]  # in UUID order
     actions: tuple[SetTarget, ...]  # in the order in which they are to be carried out
+    measures: tuple[Measure, ...] = ()  # after them
     hurry: bool = False  # somebody waits for memory that others are about to give: look again soon
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 
@@ -355,4 +403,5 @@ class Tick:
     number: int
     snapshot: Snapshot
     decision: Decision
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()  # of the actions
+    measured: tuple[Measured, ...] = ()

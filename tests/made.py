@@ -9,6 +9,8 @@ from balloond.loop import turn
 from balloond.model import (
     Guest,
     Host,
+    Measure,
+    Measured,
     Outcome,
     Result,
     SetTarget,
@@ -81,6 +83,7 @@ class Lab:
     now_s: float = 1000.0
     tick: Tick | None = None
     done: list[SetTarget] = field(default_factory=list)
+    taken: list[Measure] = field(default_factory=list)
     guests_lost: bool = False
     host_lost: bool = False
     refuse: Result | None = None
@@ -106,6 +109,10 @@ class Lab:
                 machine.actual = action.target
         self.done.extend(actions)
         return tuple(Outcome(action=action, result=Result.DONE) for action in actions)
+
+    def take(self, measures: tuple[Measure, ...]) -> tuple[Measured, ...]:
+        self.taken.extend(measures)
+        return tuple(Measured(measure=measure, result=self.refuse or Result.DONE) for measure in measures)
 
     def __getitem__(self, name: str) -> Machine:
         return next(machine for machine in self.machines if machine.name == name)

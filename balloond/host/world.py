@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from balloond.config.settings import Config, Mode
 from balloond.host.cgroup import Pool, find_pool
@@ -22,10 +22,15 @@ from balloond.model import (
     Fault,
     Guest,
     Host,
+    LimitSoftly,
+    Measure,
+    Measured,
     Obstacle,
     Outcome,
     PoolSource,
+    Reclaim,
     Result,
+    SetMerging,
     SetTarget,
     Snapshot,
     State,
@@ -131,6 +136,10 @@ class RealWorld:
         ends_s = self._monotonic() + APPLY_MOST_S
         return tuple(self._set(action, ends_s) for action in actions)
 
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        """What came of each: one at a time, and each in bounded time."""
+        return tuple(self._take(measure) for measure in measures)
+
     def close(self) -> None:
         self._processes.close()
 
@@ -139,6 +148,13 @@ class RealWorld:
         if left_s <= 0:
             return Outcome(action=action, result=Result.BUSY, detail="no time was left for it in this turn")
         return self._guests.set_target(action, min(left_s, SET_MOST_S))
+
+    def _take(self, measure: Measure) -> Measured:
+        match measure:
+            case SetMerging() | Reclaim() | LimitSoftly():
+                return Measured(measure=measure, result=Result.REFUSED, detail="not known here yet")
+            case _:
+                assert_never(measure)
 
     def _look(self, config: Config) -> _Look:
         figures, faults = read_host(self._root)

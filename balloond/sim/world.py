@@ -19,6 +19,8 @@ from balloond.model import (
     Guest,
     Host,
     Ksm,
+    Measure,
+    Measured,
     Outcome,
     Pressure,
     Result,
@@ -162,6 +164,10 @@ class SimWorld:
         """Raises DaemonKilledError in the middle, when that is due."""
         by_uuid = {guest.uuid: guest for guest in self.guests}
         return tuple(self._apply(action, by_uuid.get(action.uuid)) for action in actions)
+
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        """Nothing is done: a simulated host has no knobs but its guests' balloons."""
+        return tuple(Measured(measure=each, result=Result.REFUSED, detail="simulated") for each in measures)
 
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:

@@ -27,7 +27,7 @@ from balloond.config.settings import Config, Mode
 from balloond.control import NoAnswer, ask
 from balloond.daemon import Daemon, Settings, in_short, main
 from balloond.log import Log
-from balloond.model import Guest, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
+from balloond.model import Guest, Measure, Measured, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
 from balloond.notify import Notifier
 from balloond.publish.metrics import Metrics
 from balloond.publish.status import History
@@ -392,6 +392,9 @@ class Paper:
         time.sleep(self.slow_s)
         self.done.extend(actions)
         return tuple(Outcome(action=action, result=Result.DONE) for action in actions)
+
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        return ()
 
     def fileno(self) -> int:
         return -1
