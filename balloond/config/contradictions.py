@@ -17,7 +17,7 @@ from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule
 from balloond.units import MIB, format_size
 
 Contradiction = tuple[str, str]
-"""The path of the key that is told off, and the text: what is wrong; what would be right."""
+"""The path of the key that is told off, which the file has, and the text: what is wrong; what would be right."""
 
 _WILD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 
