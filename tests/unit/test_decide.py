@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from balloond.config.settings import Amount, GuestPolicy, GuestRule, Mode
-from balloond.model import Obstacle, Reason, Result, State, Trust
+from balloond.model import Decision, Obstacle, Reason, Result, Rung, State, Trust
 from balloond.units import GIB, MIB
 from tests.made import Lab, Machine, config
 
@@ -139,6 +139,17 @@ def test_targets_are_frozen_while_the_host_or_the_guests_cannot_be_read() -> Non
     assert lab.tick is not None
     assert lab.tick.decision.ledger is not None
     assert lab.tick.decision.ledger.covered
+
+
+@pytest.mark.parametrize("lost", ["host_lost", "guests_lost"])
+def test_where_the_world_can_not_be_read_at_the_first_look_nothing_is_known_and_nothing_done(
+    lost: str,
+) -> None:
+    lab = crowd(**{lost: True})
+    assert lab.run().decision == Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
+    setattr(lab, lost, False)
+    lab.run(4)
+    assert lab.done  # and then it begins as it would have
 
 
 def test_a_balloon_that_does_not_move_is_put_aside_and_others_give_instead() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from balloond.units import (
@@ -56,6 +58,14 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
         parse_share(text)
     with pytest.raises(ValueError, match="is not"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("parse", [parse_size, parse_share, parse_duration])
+def test_a_number_that_no_float_can_hold_is_refused_and_not_repeated_in_full(
+    parse: Callable[[str], float],
+) -> None:
+    with pytest.raises(ValueError, match=r"^'9{20}'… is larger than anything; write a "):
+        parse("9" * 400 + "s")
 
 
 @pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("5%", 0.05), ("12.5 %", 0.125), ("100%", 1.0)])
