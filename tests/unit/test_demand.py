@@ -214,3 +214,32 @@ def test_guests_that_the_daemon_finds_when_it_starts_are_not_new() -> None:
     found = demand(None, first_tick=True)
     assert (found.trust, found.memory.hearing.born_s) == (Trust.ABSENT, NOW_S - 30.0)
     assert demand(None).memory.hearing.settled is False
+
+
+def test_what_its_balloon_is_on_the_way_to_is_taken_into_account() -> None:
+    def moving(to: int | None, guest: Guest, before: Memory) -> Demand:
+        return estimate(
+            POLICY, guest, before,
+            moving_to=to, now_s=NOW_S, wall_s=WALL_S, interval_s=2.0, first_tick=False,
+        )  # fmt: skip
+
+    heard = speaking(2 * GIB)
+    assert moving(None, heard, knowing()).working_set == 2 * GIB
+    assert moving(3 * GIB, heard, knowing()).working_set == GIB  # it may use no more than that
+    before = knowing(distress=Distress(actual=3 * GIB, learned_s=NOW_S))
+    took = replace(GUEST, deflates_on_oom=True)
+    assert moving(None, took, before).in_distress
+    assert not moving(4 * GIB, took, before).in_distress  # it was given it
+
+
+def test_a_guest_that_has_just_booted_is_in_no_distress_for_what_it_faults() -> None:
+    def faulting(born_s: float) -> Demand:
+        before = knowing()
+        heard = replace(before.hearing, born_s=born_s, swap_in=0)
+        told = Statistics(
+            last_update_s=int(WALL_S), untrusted_usable=0, untrusted_unused=0, untrusted_swap_in=GIB
+        )
+        return demand(replace(before, hearing=heard), replace(GUEST, rss=4 * GIB, statistics=told))
+
+    assert faulting(born_s=NOW_S - 301).in_distress
+    assert not faulting(born_s=NOW_S - 300).in_distress

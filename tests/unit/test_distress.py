@@ -204,3 +204,16 @@ def test_with_memory_free_neither_faults_nor_swap_mean_anything() -> None:
     assert look(AT_EASE, sample(swapped_in=99 * MIB, unused=None, usable=plenty)).acute
     small = replace(AT_EASE, actual=GIB)
     assert look(small, sample(swapped_in=99 * MIB, unused=64 * MIB), seen=guest(GIB)).acute
+
+
+def test_pages_that_swap_in_count_as_faults() -> None:
+    limit = 0.002 * GIB / 4096 / 30  # pages in two seconds
+    assert look(AT_EASE, sample(swapped_in=4096 * (int(limit) + 1))).faulting == 1
+    assert look(AT_EASE, sample(swapped_in=4096 * int(limit))).faulting == 0
+    assert look(AT_EASE, sample(swapped_in=None, faulted=int(limit))).faulting == 0
+    assert look(AT_EASE, sample(swapped_in=4096 * int(limit), faulted=None)).faulting == 0
+
+
+def test_samples_within_a_second_are_samples_and_a_first_one_is_none() -> None:
+    assert look(AT_EASE, sample(swapped_in=2 * MIB, elapsed_s=1.0)).acute
+    assert not look(AT_EASE, sample(swapped_in=99 * MIB, elapsed_s=0.0)).acute

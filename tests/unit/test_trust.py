@@ -68,6 +68,10 @@ def test_without_usable_half_of_the_caches_counts_as_needed() -> None:
     _, sample = listen(seen, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
     assert sample is not None
     assert sample.low == 2 * GIB - 640 * MIB
+    odd = guest(WALL_S, usable=None, untrusted_unused=512 * MIB, untrusted_caches=5)
+    _, sample = listen(odd, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert (sample.low, sample.usable) == (2 * GIB - 512 * MIB - 2, 512 * MIB + 2)
     bare = guest(WALL_S, usable=None, untrusted_unused=512 * MIB)
     _, sample = listen(bare, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
     assert sample is not None
@@ -166,6 +170,27 @@ def test_a_move_more_than_a_second_before_the_sample_is_over() -> None:
     )
     assert sample is not None
     assert (sample.low, sample.high) == (GIB, GIB)
+
+
+def test_all_moves_since_the_sample_count_to_a_second_before_it() -> None:
+    hearing = BORN
+    for now_s, actual in (
+        (99.0, 4 * GIB),
+        (101.0, int(3.5 * GIB)),
+        (102.0, 3 * GIB),
+        (103.0, int(2.5 * GIB)),
+    ):
+        hearing = hear(hearing, guest(0, actual=actual), now_s)
+
+    def between(stamp_s: float) -> tuple[int, int]:
+        seen = guest(WALL_S + stamp_s, actual=2 * GIB, rss=4 * GIB)
+        _, sample = listen(seen, hearing, moving_to=None, now_s=104.0, wall_s=WALL_S + 104)
+        assert sample is not None
+        return sample.low, sample.high
+
+    assert between(102.0) == (GIB, 3 * GIB)
+    assert between(103.0) == (GIB, int(2.5 * GIB))
+    assert between(104.0) == (GIB, 2 * GIB)
 
 
 def test_the_target_of_a_moving_balloon_is_within_the_range() -> None:
