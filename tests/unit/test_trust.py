@@ -51,16 +51,25 @@ def test_the_same_sample_is_not_heard_twice() -> None:
 
 
 def test_the_time_between_samples_and_the_growth_of_counters_are_told() -> None:
-    first = hear(BORN, guest(WALL_S + 98, untrusted_swap_in=100, untrusted_major_faults=7), 98.0)
+    first = hear(
+        BORN, guest(WALL_S + 98, untrusted_swap_in=100, untrusted_swap_out=9, untrusted_major_faults=7), 98.0
+    )
     _, sample = listen(
-        guest(WALL_S + 103, untrusted_swap_in=150, untrusted_major_faults=7),
+        guest(
+            WALL_S + 103,
+            untrusted_swap_in=150,
+            untrusted_swap_out=10,
+            untrusted_major_faults=7,
+            untrusted_unused=MIB,
+        ),
         first,
         moving_to=None,
         now_s=103.5,
         wall_s=WALL_S + 103.5,
     )
     assert sample is not None
-    assert (sample.elapsed_s, sample.swapped_in, sample.faulted) == (5.0, 50, 0)
+    assert (sample.elapsed_s, sample.swapped_in, sample.swapped_out, sample.faulted) == (5.0, 50, 1, 0)
+    assert sample.unused == MIB
 
 
 def test_without_usable_half_of_the_caches_counts_as_needed() -> None:
@@ -275,3 +284,6 @@ def test_numbers_from_before_the_reset_are_not_the_new_ones() -> None:
     reset = Hearing(born_s=100.0, settled=False)
     assert hear(reset, guest(WALL_S + 98), 102.0).samples == 0
     assert hear(reset, guest(WALL_S + 99), 102.0).samples == 1
+    moved = hear(reset, guest(WALL_S + 98), 102.0)  # they are not believed, but where its balloon stood is
+    assert moved.track == ((102.0, 2 * GIB),)
+    assert hear(moved, guest(WALL_S + 98, actual=GIB), 104.0).track == ((102.0, 2 * GIB), (104.0, GIB))
