@@ -514,7 +514,19 @@ def test_a_balloon_that_never_moved_is_told_to_stay_where_it_is() -> None:
     lab = crowd()
     lab["g0"].obeys, lab["g0"].actual = False, 4 * GIB - 12345
     lab.run(25)
-    asked = [action.target for action in lab.done if action.name == "g0"]
-    assert asked[0] < 4 * GIB - MIB
-    assert asked[-1] == 4 * GIB
-    assert type(asked[-1]) is int
+    first, second, *_, last = (action.target for action in lab.done if action.name == "g0")
+    assert first == 4 * GIB - 12345
+    assert second < 4 * GIB - MIB
+    assert last == 4 * GIB - 12345
+
+
+def test_a_daemon_that_starts_tells_each_balloon_that_is_out_to_stay_and_moves_nobody() -> None:
+    lab = crowd(total=12 * GIB)
+    lab["g0"].actual, lab["g1"].actual = GIB + 5, 2 * GIB
+    lab["g0"].uses = GIB
+    tick = lab.run(1)
+    assert [(action.name, action.target) for action in lab.done] == [("g0", GIB + 5), ("g1", 2 * GIB)]
+    assert {verdict.reason for verdict in tick.decision.verdicts} == {Reason.SETTLING}
+    assert tick.decision.hurry  # to look again soon
+    lab.run(1)
+    assert lab["g0"].actual > GIB + 5
