@@ -190,9 +190,9 @@ def test_who_gave_gets_nothing_from_the_surplus_for_a_minute_unless_everything_f
 
 
 def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
-    def lacking(lack: int, **more: bool) -> tuple[int | None, Reason]:
-        position = at(want=2 * GIB + lack, need=GIB, movement=GAVE)
-        return moved(replace(position, demand=replace(position.demand, **more)), headroom=PLENTY)
+    def lacking(lack: int, *, squeezed: bool = False, suffers: bool = False) -> tuple[int | None, Reason]:
+        position = at(want=2 * GIB + lack, need=GIB, movement=GAVE, squeezed=squeezed, suffers=suffers)
+        return moved(position, headroom=PLENTY)
 
     turn = 2 * int(0.01 * 4 * GIB)
     assert lacking(turn, squeezed=True) == (2 * GIB + turn, Reason.NEED)
