@@ -23,10 +23,12 @@ from balloond.config.describe import describe
 from balloond.config.read import ConfigError, load
 from balloond.config.settings import Config
 from balloond.control import NoAnswer, ask
+from balloond.diagnosis.finding import worst
 from balloond.log import printable
 from balloond.model import Held
 from balloond.publish.admission import SCHEMA as ADMISSION_SCHEMA
 from balloond.publish.admission import AdmissionStatus
+from balloond.publish.findings import describe_findings, report
 from balloond.publish.status import SCHEMA, Status
 from balloond.publish.words import describe_admission, describe_status, explain, find
 from balloond.units import parse_size
@@ -39,13 +41,15 @@ CLEAR_SCREEN: Final = "\x1b[H\x1b[2J"
 
 _DESCRIPTION: Final = """\
 balloonctl tells how the running balloond sees this host and its guests, and
-what it did and why. It also checks configurations. It changes nothing."""
+what it did and why. It also checks configurations, and the host itself with or
+without a daemon. It changes nothing."""
 _EPILOG: Final = f"""\
 examples:
   balloonctl status                how the host and every guest stand
   balloonctl explain web-1         all that is known of one guest, in sentences
   balloonctl top                   the status, again and again
   balloonctl status --json | jq '.guests[] | select(.in_distress) | .name'
+  balloonctl doctor                what is set badly here, and the command that mends it
   balloonctl admit 8GiB && virsh start web-2
   balloonctl check balloond.yaml   every fault in a file, or what it means
 
@@ -53,6 +57,7 @@ exit status:
   0  done
   1  no daemon answers, no such guest, the guest may not start, or the command failed
   2  the configuration or the command line is wrong
+  of doctor: 0 all is well, 1 some advice, 2 something is unsafe (or as above)
 
 files:
   {DEFAULT_CONFIG}
@@ -79,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(options.file)
             case "status":
                 return _status(options)
+            case "doctor":
+                return _doctor(options)
             case "admit":
                 return _admit(options)
             case "top":
@@ -118,6 +125,18 @@ def _admit(options: argparse.Namespace) -> int:
     answer = cast(AdmissionStatus, reply)
     print(json.dumps(answer, indent=2) if options.json else describe_admission(answer))
     return EXIT_OK if answer["admitted"] else EXIT_FAILED
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Looks for itself, without any daemon. Its exit status is the worst finding's severity."""
+    from balloond.doctor import visit
+
+    findings = visit(_config(options))
+    print(
+        json.dumps(report(findings), indent=2) if options.json else describe_findings(findings),
+        end="\n" if options.json else "",
+    )
+    return int(worst(findings))
 
 
 def _top(options: argparse.Namespace) -> int:
@@ -175,12 +194,17 @@ def _socket(options: argparse.Namespace) -> str:
     """--socket, else what --config says, else what the usual file says, else the default."""
     if options.socket is not None:
         return str(options.socket)
+    return _config(options).control_socket
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """What --config says, else what the usual file says, else the defaults."""
     if options.config is not None:
-        return load(options.config).control_socket
+        return load(options.config)
     try:
-        return load(Path(DEFAULT_CONFIG)).control_socket
+        return load(Path(DEFAULT_CONFIG))
     except ConfigError:
-        return Config().control_socket  # no such file, or it is not for us to read
+        return Config()  # no such file, or it is not for us to read
 
 
 def _width() -> int | None:
@@ -245,6 +269,11 @@ def _parser() -> argparse.ArgumentParser:
         where.add_argument(
             "--config", metavar="FILE", type=Path, help="the daemon's configuration, which names it"
         )
+    doctor = commands.add_parser(
+        "doctor", help="what is set badly on this host, why it matters, what mends it", allow_abbrev=False
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON; docs/operating.md has the fields")
+    doctor.add_argument("--config", metavar="FILE", type=Path, help="the daemon's configuration")
     commands.add_parser("simulate", help="run the policy over simulated or recorded hosts", add_help=False)
     return parser
 

@@ -91,6 +91,7 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
+    mergeable: bool = True  # False: <nosharepages/>, or memory that KSM never merges
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
     virtio_mem: int = 0  # what its virtio-mem devices may have beside `maximum`
     program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
@@ -429,8 +430,8 @@ class Solvency:
 
     @property
     def memory_missing(self) -> int:
-        """By so much what can't be swapped alone is more than there is memory: no swap helps against it."""
-        return max(0, self.unswappable + self.own + self.reserve - self.memory)
+        """By so much guests that can't be swapped are more than there is memory: no swap helps against it."""
+        return max(0, min(self.unswappable, self.unswappable + self.own + self.reserve - self.memory))
 
     @property
     def swap_missing(self) -> int:

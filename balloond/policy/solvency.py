@@ -16,7 +16,6 @@ from typing import Final
 
 from balloond.model import Guest, GuestClaim, Held, Host, Obstacle, Solvency
 from balloond.units import MIB, PAGE
-from balloond.value import value
 
 PAGE_TABLES: Final = 2 * 8 / PAGE
 """Of a guest's memory: 8 bytes a page in the host's own tables of the QEMU process, and 8 in those that KVM
@@ -26,6 +25,11 @@ QEMU_OVERHEAD: Final = 32 * MIB
 """What a QEMU process is taken to need beside its guest's memory, until its resident size shows more.
 Measured with a few devices under TCG, translated code apart: 30 MiB (QEMU 7.2)."""
 
+OVERHEAD_MOST: Final = 160 * MIB
+"""What a process holds beyond its guest's memory is QEMU's need, up to this. It can be the guest's own: after
+a reset libvirt's figure of the balloon is old for some 20 s, while the guest fills what was taken from it
+before."""
+
 _HELD: Final = {
     Obstacle.LOCKED: Held.LOCKED,
     Obstacle.HUGEPAGES: Held.HUGEPAGES,
@@ -34,21 +38,13 @@ _HELD: Final = {
 }
 
 
-@value
-class Claimant:
-    """A guest, and what its QEMU process was seen to need beside the guest's memory, its program included."""
-
-    guest: Guest
-    overhead: int
-
-
-def judge(host: Host, claimants: Iterable[Claimant], *, own: int, reserve: int) -> Solvency:
+def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Solvency:
     """The sum, and what each guest counts for in it; bytes."""
-    inside = [each for each in claimants if each.guest.in_pool]
-    claims = tuple(claim(each) for each in inside)
+    inside = [guest for guest in guests if guest.in_pool]
+    claims = tuple(claim(guest) for guest in inside)
     return Solvency(
         memory=host.total,
-        swap=_swap(host, sum(each.guest.swapped or 0 for each in inside)),
+        swap=_swap(host, sum(guest.swapped or 0 for guest in inside)),
         own=own + host.zswap_growth,
         reserve=reserve,
         claims=claims,
@@ -57,24 +53,32 @@ def judge(host: Host, claimants: Iterable[Claimant], *, own: int, reserve: int) 
     )
 
 
-def claim(claimant: Claimant) -> GuestClaim:
+def claim(guest: Guest) -> GuestClaim:
     """What one guest may come to take: all its memory, or what it already has where that is more.
 
-    Huge pages were set aside before the guest came and are the host's own use in any ledger, taken or not; of
-    a guest in them there is only the QEMU process left to count. QEMU's program is in memory once for all
-    guests, and a part of the host's own use too.
+    Huge pages were set aside before the guest came and are the host's own use in any ledger, taken or not; of a
+    guest in them there is only the QEMU process left to count. QEMU's program is in memory once for all guests,
+    and a part of the host's own use too.
     """
-    guest = claimant.guest
     held = _HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
-    memory = 0 if held is Held.HUGEPAGES else max(guest.maximum, guest.actual) + guest.virtio_mem
+    huge = held is Held.HUGEPAGES
+    memory = 0 if huge else max(guest.maximum, guest.actual) + guest.virtio_mem
     has = (guest.rss or 0) - guest.program + (guest.swapped or 0)
-    overhead = max(guest.overhead + guest.translations, claimant.overhead - guest.program)
+    beyond = min(has - (0 if huge else guest.actual + guest.virtio_mem), OVERHEAD_MOST)
+    overhead = max(guest.overhead + guest.translations, beyond)
     return GuestClaim(uuid=guest.uuid, held=held, size=max(most(memory, overhead), has))
 
 
 def most(memory: int, overhead: int) -> int:
     """What a guest of that much memory takes on the host once it has touched all of it."""
     return memory + int(memory * PAGE_TABLES) + overhead
+
+
+def swap_commands(size: int) -> str:
+    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself."""
+    mebibytes = -(-(size + PAGE) // MIB)
+    file = "/var/balloond.swap"
+    return f"fallocate -l {mebibytes}MiB {file} && chmod 600 {file} && mkswap {file} && swapon {file}"
 
 
 def _swap(host: Host, guests_swapped: int) -> int:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from balloond.log import printable
+from balloond.policy.solvency import swap_commands
 from balloond.publish.admission import AdmissionStatus, RefusalStatus
 from balloond.publish.status import GuestStatus, HostStatus, LastStatus, LedgerStatus, SolvencyStatus, Status
-from balloond.units import MIB, PAGE, format_size
+from balloond.units import format_size
 
 UNKNOWN: Final = "?"
 _LONGEST_NAME: Final = 32
@@ -166,13 +167,6 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
 
 
 _LET_CGROUP: Final = "and let the guests' cgroup have it (memory.swap.max, or memory.memsw.limit_in_bytes)"
-
-
-def swap_commands(size: int) -> str:
-    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself."""
-    mebibytes = -(-(size + PAGE) // MIB)
-    file = "/var/balloond.swap"
-    return f"fallocate -l {mebibytes}MiB {file} && chmod 600 {file} && mkswap {file} && swapon {file}"
 
 
 def _pressure(host: HostStatus) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -18,7 +19,7 @@ from balloond.lab.domain import Machine
 from balloond.lab.faults import LabError
 from balloond.lab.guest import Guest
 from balloond.lab.patience import until
-from balloond.units import GIB, MIB
+from balloond.units import MIB
 
 pytestmark = pytest.mark.end_to_end
 
@@ -69,10 +70,61 @@ def needed(laboratory: Lab) -> Iterator[int]:
         yield arena.pool.usage() - arena.pool.file_pages()
 
 
-@pytest.fixture
-def arena(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Arena]:
-    """A narrow pool with as much swap as the test says, whatever other swap the machine has."""
-    swap = getattr(request, "param", 0)
+@contextmanager
+def narrow(lab: Lab, swap: int) -> Iterator[tuple[list[Guest], Daemon, Arena]]:
+    """Guests in a pool that is too small for all their memory, with so much swap and no other."""
     with lab.arena(pool=NARROW, swap=swap) as arena:
         arena.pool.limit_swap(swap)
-        yield arena
+        yield boot(arena), observer(arena), arena
+
+
+@pytest.fixture(scope="module")
+def named(laboratory: Lab) -> int:
+    """The swap that the daemon says is missing on a host without any."""
+    with narrow(laboratory, 0) as (_, daemon, _):
+        assert daemon.metric("balloond_host_solvent") == 0
+        assert daemon.metric("balloond_host_memory_missing_bytes") == 0
+        asked = [
+            sys.executable,
+            "-m",
+            "balloond.cli",
+            "admit",
+            "1GiB",
+            "--socket",
+            str(daemon.control_socket),
+        ]
+        refused = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert "of swap on disk would be missing" in refused.stdout
+        return int(daemon.metric("balloond_host_swap_missing_bytes"))
+
+
+def test_the_shortage_that_is_named_is_the_real_one_within_five_percent(needed: int, named: int) -> None:
+    really = needed + RESERVE - NARROW
+    print(f"named {named / MIB:.0f} MiB, really {really / MIB:.0f} MiB, off by {named / really - 1:+.1%}")
+    assert named == pytest.approx(really, rel=0.05)
+
+
+def test_with_the_swap_that_was_named_all_guests_touch_all_their_memory_and_nobody_dies(
+    lab: Lab, named: int
+) -> None:
+    with narrow(lab, named + 16 * MIB) as (
+        guests,
+        daemon,
+        arena,
+    ):  # mkswap's page, and the figures' own drift
+        assert daemon.metric("balloond_host_solvent") == 1
+        fill(guests)
+        until(lambda: all(is_full(guest) for guest in guests), "the guests to be full", FILL_S)
+        assert not arena.lost()
+        assert arena.pool.oom_kills() == 0
+        assert [guest.report().restarts for guest in guests] == [0] * COUNT
+
+
+def test_with_a_fifth_less_they_do_not_fit(lab: Lab, named: int) -> None:
+    with narrow(lab, int(0.8 * named)) as (guests, daemon, arena):
+        assert daemon.metric("balloond_host_solvent") == 0
+        fill(guests)
+        with suppress(LabError):
+            until(lambda: arena.lost() or all(is_full(guest) for guest in guests), "the end", FILL_S / 2)
+        assert arena.lost() or not all(is_full(guest) for guest in guests)

@@ -22,7 +22,7 @@ from balloond.model import (
     Trust,
     Verdict,
 )
-from balloond.policy.solvency import Claimant, judge
+from balloond.policy.solvency import judge
 from balloond.units import GIB, MIB
 
 UUID = "0a0a0a0a-0000-4000-8000-000000000001"
@@ -154,7 +154,7 @@ def tick(
             actions=tuple(each.action for each in outcomes),
             solvency=judge(
                 host,
-                (Claimant(guest=each, overhead=0) for each in guests),
+                guests,
                 own=accounts.own,
                 reserve=accounts.reserve,
             )

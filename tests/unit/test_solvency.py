@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from balloond.model import Guest, Held, Host, Obstacle, Solvency
-from balloond.policy.solvency import Claimant, claim, judge, most
+from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most
 from balloond.units import GIB, MIB
 
 HOST = Host(total=16 * GIB, available=12 * GIB)
@@ -19,11 +19,11 @@ def guest(name: str = "a", **more: object) -> Guest:
 
 
 def judged(*guests: Guest, host: Host = HOST, own: int = 0, reserve: int = 0) -> Solvency:
-    return judge(host, [Claimant(guest=each, overhead=0) for each in guests], own=own, reserve=reserve)
+    return judge(host, guests, own=own, reserve=reserve)
 
 
-def size(claimed: Guest, overhead: int = 0) -> int:
-    return claim(Claimant(guest=claimed, overhead=overhead)).size
+def size(claimed: Guest) -> int:
+    return claim(claimed).size
 
 
 def test_every_guest_counts_with_its_maximum_however_small_its_balloon_made_it() -> None:
@@ -103,6 +103,12 @@ def test_pinned_guests_must_fit_into_memory_whatever_swap_there_is() -> None:
     assert without.swap_missing == most(4 * GIB, 0)  # the ordinary one would have to live in swap
 
 
+def test_without_guests_that_are_pinned_it_is_swap_that_is_missing_and_never_memory() -> None:
+    tight = judged(guest(), own=12 * GIB, reserve=5 * GIB)
+    assert tight.memory_missing == 0
+    assert tight.swap_missing == most(4 * GIB, 0) + GIB
+
+
 def test_a_guest_in_huge_pages_claims_its_process_alone_since_they_were_set_aside_before() -> None:
     huge = judged(guest(obstacle=Obstacle.HUGEPAGES, rss=50 * MIB, overhead=32 * MIB))
     assert huge.claims[0].held is Held.HUGEPAGES
@@ -115,8 +121,14 @@ def test_memory_of_virtio_mem_devices_is_claimed_too() -> None:
 
 def test_qemus_own_memory_counts_without_its_program_which_all_guests_share() -> None:
     assert size(guest(overhead=32 * MIB)) == most(4 * GIB, 32 * MIB)
-    assert size(guest(overhead=32 * MIB, program=25 * MIB), overhead=100 * MIB) == most(4 * GIB, 75 * MIB)
-    assert size(guest(overhead=32 * MIB, program=25 * MIB), overhead=40 * MIB) == most(4 * GIB, 32 * MIB)
+    full = guest(overhead=32 * MIB, program=25 * MIB, rss=GIB + 100 * MIB)  # its balloon leaves it 1 GiB
+    assert size(full) == most(4 * GIB, 75 * MIB)
+    assert size(replace(full, rss=900 * MIB, swapped=224 * MIB)) == most(4 * GIB, 75 * MIB)
+    assert size(replace(full, rss=GIB + 40 * MIB)) == most(4 * GIB, 32 * MIB)
+
+
+def test_a_guest_that_takes_back_its_memory_is_not_taken_for_a_large_process() -> None:
+    assert size(guest(rss=3 * GIB)) == most(4 * GIB, OVERHEAD_MOST)
 
 
 def test_translated_code_counts_where_qemu_emulates_the_processor() -> None:
