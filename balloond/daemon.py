@@ -434,6 +434,9 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
         log.info("balloond ends")
 
 
+TURN_MOST_S: Final = 20.0
+"""Every deadline of a turn fits into it. On a tick that is older than this and an interval nobody is told yes."""
+
 JUST_STARTED: Final = {"error": "the daemon has just started; ask again in a few seconds"}
 
 
@@ -446,10 +449,15 @@ def answer(settings: Settings, history: History) -> object:
 
 def answer_admission(settings: Settings, history: History, request: Mapping[str, Any]) -> object:
     """The reply to `{"ask": "admit", "size": BYTES}`."""
-    asked = asked_of(request, settings.current)
+    asked, tick = asked_of(request, settings.current), history.tick
     if isinstance(asked, str):
         return {"error": asked}
-    return JUST_STARTED if history.tick is None else admission(history.tick, asked)
+    if tick is None:
+        return JUST_STARTED
+    age_s = time.monotonic() - tick.snapshot.monotonic_s
+    if age_s > settings.current.interval_s + TURN_MOST_S:
+        return {"error": f"the host was last looked at {age_s:.0f} s ago; ask again later"}
+    return admission(tick, asked)
 
 
 def _thread_reporter(log: Log) -> Callable[[threading.ExceptHookArgs], None]:

@@ -113,7 +113,7 @@ def _swap(traits: Traits) -> Iterator[Finding]:
     if traits.swap_total and traits.swappiness == 0:
         yield advice(
             "vm.swappiness is 0",
-            "the kernel then hardly swaps, in a limited cgroup of version 1 never: it kills with swap to spare",
+            "the kernel then swaps as its last resort, and in a limited cgroup never: it kills with swap to spare",
             "sysctl -w vm.swappiness=60",
         )
 
