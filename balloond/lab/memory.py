@@ -1,4 +1,4 @@
-"""What lies in a guest's memory, seen from the host? Its QEMU's pages, read without touching any that isn't there.
+"""What lies in a process's memory, a guest's QEMU above all? Its pages are read, none is brought into being.
 
 Reading a page through /proc/PID/mem would bring it into being, or back from swap; so /proc/PID/pagemap is asked
 first (kernel: Documentation/admin-guide/mm/pagemap.rst), and only present pages are looked into.
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from balloond.lab.faults import LabError
-from balloond.lab.guest import Guest
 from balloond.units import MIB, PAGE
 
 _ENTRY: Final = 8  # bytes a page in pagemap
@@ -24,18 +23,21 @@ _CHUNK: Final = 4 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """The pages of a guest's memory that hold something."""
+    """The pages that hold something."""
 
     pages: int
     frames: frozenset[int]  # the host's own page frames that they lie in; equal pages may share one
 
 
-def holding(guest: Guest, marker: bytes) -> Holding:
-    """The present pages that hold `marker`, and all frames in use where it is empty."""
+def holding(pid: int, size: int, marker: bytes) -> Holding:
+    """The present pages of a process's one mapping of `size` bytes that hold `marker`; all, where it is empty.
+
+    QEMU's mapping of a guest's memory is as large as the guest. Frames are 0 unless root asks.
+    """
     pages, frames = 0, set()
-    start = _memory_of(guest)
-    with Path(f"/proc/{guest.pid}/mem").open("rb", buffering=0) as memory:
-        for run_start, run_frames in _present(guest.pid, start, guest.machine.memory):
+    start = _mapping(pid, size)
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for run_start, run_frames in _present(pid, start, size):
             memory.seek(run_start)
             content = memory.read(len(run_frames) * PAGE)
             for number, frame in enumerate(run_frames):
@@ -45,13 +47,13 @@ def holding(guest: Guest, marker: bytes) -> Holding:
     return Holding(pages=pages, frames=frozenset(frames))
 
 
-def _memory_of(guest: Guest) -> int:
-    """Where the guest's memory begins in its QEMU: the one mapping of exactly that size."""
-    for line in Path(f"/proc/{guest.pid}/maps").read_text().splitlines():
+def _mapping(pid: int, size: int) -> int:
+    """Where the mapping of exactly that size begins."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         first, last = (int(end, 16) for end in line.split()[0].split("-"))
-        if last - first == guest.machine.memory:
+        if last - first == size:
             return first
-    raise LabError(f"no mapping of {guest.name}'s QEMU is as large as the guest")
+    raise LabError(f"process {pid} has no mapping of {size} bytes")
 
 
 def _present(pid: int, start: int, size: int) -> Iterator[tuple[int, list[int]]]:

@@ -42,10 +42,11 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
     """The sum, and what each guest counts for in it; bytes."""
     inside = [guest for guest in guests if guest.in_pool]
     claims = tuple(claim(guest) for guest in inside)
+    swap = _swap(host, sum(guest.swapped or 0 for guest in inside))
     return Solvency(
         memory=host.total,
-        swap=_swap(host, sum(guest.swapped or 0 for guest in inside)),
-        own=own + host.zswap_growth,
+        swap=swap,
+        own=own + min(host.zswap_growth, swap),  # whatever is in zswap's pool has a slot on the disk too
         reserve=reserve,
         claims=claims,
         claimed=sum(each.size for each in claims),

@@ -11,7 +11,7 @@ import pytest
 from balloond.lab.arena import Arena, Lab
 from balloond.lab.domain import Machine
 from balloond.lab.guest import Guest
-from balloond.lab.memory import holding
+from balloond.lab.memory import Holding, holding
 from balloond.lab.patience import until
 from balloond.units import MIB, PAGE
 
@@ -48,6 +48,11 @@ def arena(lab: Lab) -> Iterator[Arena]:
         yield arena
 
 
+def look(guest: Guest, marker: bytes) -> Holding:
+    """Where it holds the marker, read from the host."""
+    return holding(guest.pid, guest.machine.memory, marker)
+
+
 def merged() -> int:
     return int((KSM / "pages_sharing").read_text()) * PAGE
 
@@ -68,17 +73,17 @@ def test_what_was_taken_from_one_guest_is_gone_from_its_process_and_never_shows_
     until(lambda: owner.report().held == SECRET, "the pattern to be written", limit_s=60)
     if merging:
         until(lambda: merged() > SECRET / 2, "the pattern's pages to be merged", limit_s=60)
-    before = holding(owner, secret)
+    before = look(owner, secret)
     assert before.pages >= SECRET // PAGE
-    assert holding(other, secret).pages == 0
+    assert look(other, secret).pages == 0
 
     owner.release()  # the guest's kernel frees the pages, and does not clear them
     until(lambda: owner.report().available > SECRET, "the guest to have freed them")
-    assert holding(owner, secret).pages > 0.9 * before.pages
+    assert look(owner, secret).pages > 0.9 * before.pages
 
     shrink(owner, SMALL)
     until(lambda: owner.rss < before.pages * PAGE, "QEMU to have let go")
-    after = holding(owner, secret)
+    after = look(owner, secret)
     print(f"pages with the pattern: {before.pages} before, {after.pages} after, merging {merging}")
     assert after.pages * PAGE <= owner.report().free + 4 * MIB  # what is left is still the owner's own
     assert before.pages - after.pages > 0.75 * before.pages
@@ -88,8 +93,8 @@ def test_what_was_taken_from_one_guest_is_gone_from_its_process_and_never_shows_
     grown = other.report().free - 24 * MIB
     other.hold(grown)  # one cache line a page is written, so that the rest of it shows what the host gave
     until(lambda: other.report().held == other.report().wanted, "the other guest to have new memory", 60)
-    reused = holding(other, b"").frames & before.frames
+    reused = look(other, b"").frames & before.frames
     print(f"frames that went from one guest to the other: {len(reused)} of {len(before.frames)}")
-    assert holding(other, secret).pages == 0
+    assert look(other, secret).pages == 0
     if not merging:  # merged, the pattern lay in a few frames
         assert reused, "no frame changed hands, so that nothing was shown"

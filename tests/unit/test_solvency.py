@@ -69,7 +69,11 @@ def test_what_may_lie_on_zram_is_not_taken_for_swap_on_disk() -> None:
 
 
 def test_the_pool_that_zswap_may_yet_fill_is_nobody_elses_memory() -> None:
-    assert judged(guest(), host=replace(HOST, zswap_growth=3 * GIB), own=GIB).own == 4 * GIB
+    zswap = replace(HOST, zswap_growth=3 * GIB, swap_total=8 * GIB, swap_free=8 * GIB)
+    assert judged(guest(), host=zswap, own=GIB).own == 4 * GIB
+    assert (
+        judged(guest(), host=replace(zswap, swap_free=2 * GIB), own=GIB).own == 3 * GIB
+    )  # no more fits there
 
 
 @pytest.mark.parametrize(
