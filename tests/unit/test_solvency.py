@@ -66,6 +66,7 @@ def test_what_may_lie_on_zram_is_not_taken_for_swap_on_disk() -> None:
     host = replace(HOST, swap_total=4 * GIB, swap_free=2 * GIB, zram_total=2 * GIB, zram_free=GIB)
     assert judged(guest(swapped=GIB), host=host).swap == GIB  # what is free on disk
     assert judged(guest(swapped=2 * GIB), host=host).swap == 2 * GIB
+    assert judged(guest(swapped=9 * GIB), host=host).swap == 2 * GIB  # never more than the disk has
 
 
 def test_the_pool_that_zswap_may_yet_fill_is_nobody_elses_memory() -> None:
@@ -141,6 +142,10 @@ def test_translated_code_counts_where_qemu_emulates_the_processor() -> None:
 
 def test_a_guest_that_holds_more_than_it_ought_to_claims_what_it_holds() -> None:
     assert size(guest(rss=5 * GIB, swapped=2 * GIB, program=MIB)) == 7 * GIB - MIB
+
+
+def test_a_guest_that_has_more_than_its_maximum_claims_that() -> None:
+    assert size(guest(actual=6 * GIB)) == most(6 * GIB, 0)
 
 
 def test_a_guest_of_another_pool_claims_nothing() -> None:
