@@ -4,13 +4,14 @@ VENV := .venv/bin
 DEMO_SECONDS ?= 90
 BENCH_DAYS ?= 2
 
-.PHONY: help demo test check unit end-to-end bench format clean
+.PHONY: help demo test check unit coverage end-to-end bench format clean
 help:
 	@echo "make demo        six real guests on half the memory that they claim, managed for DEMO_SECONDS=$(DEMO_SECONDS)"
 	@echo "make test        everything: lint, types, unit to end-to-end tests on real guests"
 	@echo "make check       lint and types alone"
 	@echo "make unit        all tests that need no guests"
 	@echo "make end-to-end  the tests on real guests alone"
+	@echo "make coverage    unit and property tests; fails where a branch of the pure floors is not taken"
 	@echo "make bench       the policy against its bars, on BENCH_DAYS=$(BENCH_DAYS) days of real machines; what a decision,"
 	@echo "                 a tick and the daemon cost; see docs/benchmark.md"
 
@@ -32,8 +33,12 @@ unit: .venv/ready
 end-to-end: .venv/ready
 	$(VENV)/pytest -q -m end_to_end
 
-test: check
-	$(VENV)/pytest -q
+coverage: .venv/ready
+	$(VENV)/coverage run -m pytest -q tests/unit tests/property
+	$(VENV)/coverage report
+
+test: check coverage
+	$(VENV)/pytest -q --ignore=tests/unit --ignore=tests/property
 
 bench: .venv/ready
 	BENCH_DAYS=$(BENCH_DAYS) $(VENV)/python -m balloond.sim.bench

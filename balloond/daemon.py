@@ -52,10 +52,6 @@ RESTORE_S: Final = 2.0
 STOP_S: Final = 9.0
 """From the first signal to the end, come what may: the turn under way included. Ten seconds were promised."""
 
-HURRY: Final = 0.25
-"""Of an interval: the wait while somebody waits for memory that others are about to give. Balloons move in
-fractions of a second, and their sizes are read afresh."""
-
 METRICS_RETRY_S: Final = 60.0
 STACK: Final = 256 * KIB  # for each thread; the deepest call, a scrape, needs less than a tenth of it
 
@@ -202,7 +198,7 @@ class Daemon:
             self._notifier.status(in_short(self._history.tick), now_s)
         self._waker.wait(
             began_s=self._began_s,
-            interval_s=config.interval_s * (HURRY if self._hurries() else 1.0),
+            interval_s=config.interval_s * (loop.HURRY if self._hurries() else 1.0),
             pet=self._notifier.alive,
             pet_s=self._notifier.watchdog_s and self._notifier.watchdog_s / 3,
         )

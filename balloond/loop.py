@@ -7,11 +7,15 @@ very same `turn`. Nothing here reads a clock, a file or libvirt: the edges do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from balloond.config.settings import Config, Mode
 from balloond.model import Measure, Measured, Outcome, Result, SetTarget, Snapshot, Tick
 from balloond.policy.decide import decide
+
+HURRY: Final = 0.25
+"""Of an interval: the wait while somebody waits for memory that others are about to give. Balloons move in
+fractions of a second, and their sizes are read afresh."""
 
 
 class World(Protocol):

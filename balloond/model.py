@@ -316,7 +316,8 @@ class Demand:
     guarantee: int  # the operator's promise
     ceiling: int  # the most that it may be given: its maximum or the operator's
     margin: int
-    in_distress: bool
+    in_distress: bool  # it suffers for memory, or did so lately
+    suffers: bool  # it did at its newest sample
     squeezed: bool  # next to nothing is usable: what it needs is cut off by what it has
     overhead: int  # what its QEMU process needs beside the guest's memory
     sampled_s: float | None = (

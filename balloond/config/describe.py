@@ -64,5 +64,4 @@ def _listen(listen: Listen | None) -> str:
     if listen is None:
         return "no port is opened"
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    port = "a free port" if listen.port == 0 else f"port {listen.port}"
-    return f"http://{host}:{listen.port}/metrics" if listen.port else f"{port} of {host}"
+    return f"http://{host}:{listen.port}/metrics" if listen.port else f"a free port of {host}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from balloond.config import kinds
 from balloond.config.kinds import Kind
@@ -225,3 +225,5 @@ def keys(section: Section = FORM, prefix: str = "") -> Iterator[tuple[str, Key]]
                 yield from keys(part, f"{prefix}{part.name}.")
             case Listing():
                 yield from keys(part.of, f"{prefix}{part.name}[].")
+            case _:
+                assert_never(part)

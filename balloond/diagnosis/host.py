@@ -7,7 +7,7 @@ asks would want to know it, and passed over otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, assert_never
 
 from balloond.diagnosis.finding import Finding, advice, told, unsafe
 from balloond.diagnosis.traits import Cgroups, Traits
@@ -149,6 +149,8 @@ def _cgroups(traits: Traits) -> Iterator[Finding]:
             )
         case Cgroups.V2:
             yield told("memory is accounted in cgroups of version 2", "nothing to mend")
+        case _:
+            assert_never(traits.cgroups)
 
 
 def _rivals(traits: Traits) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ from balloond.policy.allocate import Claim, divide
 from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.movement import Movement, ask, watch, withdraw
-from balloond.policy.pace import Move, Position, moves
+from balloond.policy.pace import Move, Position, moves, stay
 from balloond.policy.solvency import judge
 from balloond.units import MIB
 from balloond.value import value
@@ -85,8 +85,11 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
         for v, e in zip(views, entitlements, strict=True)
     ]
-    made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
-    verdicts, actions = _conclude(views, positions, made, now_s)
+    if known.first:
+        made, hurry = stay(positions), True
+    else:
+        made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
+    verdicts, actions = _conclude(views, positions, made, first=known.first, now_s=now_s)
     return Decision(
         rung=standing.rung,
         ledger=ledger,
@@ -214,9 +217,13 @@ def _kept(budget: int, wants: int, floors: int, pool: int) -> int:
 
 
 def _conclude(
-    views: Sequence[_View], positions: Sequence[Position], made: Sequence[Move], now_s: float
+    views: Sequence[_View], positions: Sequence[Position], made: Sequence[Move], *, first: bool, now_s: float
 ) -> tuple[tuple[Verdict, ...], tuple[SetTarget, ...]]:
-    """The verdicts, and the actions that follow: shrinks first, so that growth finds the memory free."""
+    """The verdicts, and the actions that follow: shrinks first, so that growth finds the memory free.
+
+    A balloon that may be on its way to a target that nobody waits for is told to stay where it is: at the `first`
+    tick each that is out, since a guest still growing for a daemon that died would take what is granted to others
+    (simulator, seed 536)."""
     verdicts: list[Verdict] = []
     shrinks: list[SetTarget] = []
     grows: list[SetTarget] = []
@@ -226,8 +233,12 @@ def _conclude(
         asks = target is not None and target not in (guest.actual, movement.target)
         if asks and target is not None:
             movement = ask(movement, guest, target, move.reason, now_s)
-        elif view.movable and movement.target is None and movement.forgotten(now_s):
-            movement, target, asks = withdraw(movement, now_s), -(-guest.actual // MIB) * MIB, True
+        elif (
+            view.movable
+            and movement.target is None
+            and (movement.forgotten(now_s) or (first and guest.actual < guest.maximum))
+        ):
+            movement, target, asks = withdraw(movement, now_s), guest.actual, True
         verdict = Verdict(
             uuid=guest.uuid,
             name=guest.name,

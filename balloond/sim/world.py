@@ -220,7 +220,7 @@ class SimWorld:
             host.swap_in += back
         if beyond > host.swapped + OVERRUN * host.total and host.swapped >= host.swap:
             self._kill_somebody(running)
-        self._spread_swap(running)
+        self._spread_swap(self.running)
         self._settle_pressure(waits, elapsed_s)
 
     def _merge(self, resident: float, elapsed_s: float) -> None:
@@ -244,6 +244,8 @@ class SimWorld:
             return
         victim = max(running, key=lambda guest: guest.resident)
         victim.running = False
+        self.host.swapped -= victim.host_swapped
+        victim.host_swapped = 0.0
         self.host.oom_kills += 1
         self.host.killed.append(victim.name)
 

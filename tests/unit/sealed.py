@@ -69,6 +69,7 @@ def demand(*, trust: Trust = Trust.FRESH, in_distress: bool = False) -> Demand:
         ceiling=4 * GIB,
         margin=164 * MIB,
         in_distress=in_distress,
+        suffers=in_distress,
         memory=None,
     )
 

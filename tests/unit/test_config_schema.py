@@ -80,6 +80,9 @@ def test_the_committed_schema_is_what_the_table_makes() -> None:
 
 def test_the_documentation_holds_the_table_of_keys() -> None:
     """Made with `balloond.config.schema.table()`."""
+    assert table().startswith(
+        "| key | value | default | what it is, why to change it |\n| --- | --- | --- | --- |\n| `mode` |"
+    )
     assert table() in (ROOT / "docs/configuration.md").read_text()
 
 
@@ -119,7 +122,11 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize("path", [path for path, _ in keys()])
+def test_the_keys_are_walked_with_their_paths_in_the_order_of_the_form() -> None:
+    assert [path for path, _ in keys()] == [*OTHER]
+
+
+@pytest.mark.parametrize("path", OTHER)
 def test_every_key_of_the_table_reaches_the_configuration(path: str) -> None:
     value = OTHER[path]
     section, _, rest = path.removeprefix("guests[].").rpartition(".")
@@ -227,14 +234,16 @@ def test_rules_are_summed_up_one_a_line() -> None:
         guests:
           - {match: {name: "db-*", title: "x"}, minimum: 4GiB, maximum: 50%, shares: 4000}
           - {match: {name: router}, manage: false}
+          - {match: {uuid: "c7*"}, maximum: 8GiB}
         metrics: {listen: "[::1]:0"}
         """
-    assert describe(read(written, "f")).splitlines()[:6] == [
+    assert describe(read(written, "f")).splitlines()[:7] == [
         "mode: observe: decides and exports, and touches no guest, every 2 s, over qemu:///system",
         "host: 64 GiB, less a reserve of 1 GiB, with 5% kept free for growth",
         "guests: at least 25% of their maximum, at most their own maximum, 1000 shares",
         "  rule 1: name db-* and title x: at least 4 GiB, at most 50% of it, 4000 shares",
         "  rule 2: name router: watched, never touched",
+        "  rule 3: uuid c7*: at least 25% of their maximum, at most 8 GiB, 1000 shares",
         "metrics: a free port of [::1]",
     ]
     assert describe(read("metrics: {listen: off}", "f")).splitlines()[3] == "metrics: no port is opened"
