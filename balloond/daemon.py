@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from balloond import __version__, loop
 from balloond.config.read import ConfigError, load
@@ -28,6 +28,7 @@ from balloond.log import STANDARD_ERROR, Level, Log, to_standard_error
 from balloond.model import Measure, Measured, Outcome, SetTarget, Snapshot, Tick
 from balloond.notify import Notifier
 from balloond.policy.farewell import farewell
+from balloond.publish.admission import admission, asked_of
 from balloond.publish.journal import Journal, to_json
 from balloond.publish.metrics import Metrics
 from balloond.publish.narrate import Narrator
@@ -392,7 +393,13 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
     from balloond.host.world import RealWorld
 
     settings, metrics, history = Settings(path, config, log), Metrics(config.mode), History()
-    control = ControlServer(config.control_socket, {"status": lambda: answer(settings, history)})
+    control = ControlServer(
+        config.control_socket,
+        {
+            "status": lambda _: answer(settings, history),
+            "admit": lambda request: answer_admission(settings, history, request),
+        },
+    )
     try:
         log.info("balloond starts", version=__version__, mode=config.mode.value, uri=config.libvirt_uri)
         guests = LibvirtGuests(
@@ -423,11 +430,30 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
         log.info("balloond ends")
 
 
+TURN_MOST_S: Final = 20.0
+"""Every deadline of a turn fits into it. On a tick that is older than this and an interval nobody is told yes."""
+
+JUST_STARTED: Final = {"error": "the daemon has just started; ask again in a few seconds"}
+
+
 def answer(settings: Settings, history: History) -> object:
     """The reply to `{"ask": "status"}`."""
     if history.tick is None:
-        return {"error": "the daemon has just started; ask again in a few seconds"}
+        return JUST_STARTED
     return status(history.tick, history, mode=settings.current.mode.value, version=__version__)
+
+
+def answer_admission(settings: Settings, history: History, request: Mapping[str, Any]) -> object:
+    """The reply to `{"ask": "admit", "size": BYTES}`."""
+    asked, tick = asked_of(request, settings.current), history.tick
+    if isinstance(asked, str):
+        return {"error": asked}
+    if tick is None:
+        return JUST_STARTED
+    age_s = time.monotonic() - tick.snapshot.monotonic_s
+    if age_s > settings.current.interval_s + TURN_MOST_S:
+        return {"error": f"the host was last looked at {age_s:.0f} s ago; ask again later"}
+    return admission(tick, asked)
 
 
 def _thread_reporter(log: Log) -> Callable[[threading.ExceptHookArgs], None]:

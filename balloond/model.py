@@ -43,6 +43,20 @@ class Obstacle(enum.StrEnum):
     UNREADABLE = "unreadable"  # its monitor does not answer, or another holds it
 
 
+class Held(enum.StrEnum):
+    """How the host holds a guest's memory, as long as its definition lasts."""
+
+    ORDINARY = "ordinary"  # the kernel may swap it
+    LOCKED = "locked"
+    HUGEPAGES = "hugepages"
+    PASSTHROUGH = "passthrough"
+    CONFIDENTIAL = "confidential"
+
+    @property
+    def swappable(self) -> bool:
+        return self is Held.ORDINARY
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """What the guest's balloon driver last told QEMU. Nothing here was checked; None: not reported."""
@@ -77,7 +91,11 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
+    mergeable: bool = True  # False: <nosharepages/>, or memory that KSM never merges
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
+    virtio_mem: int = 0  # what its virtio-mem devices may have beside `maximum`
+    program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
+    translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +138,10 @@ class Host:
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
     swap_in: int = 0
+    zram_total: int = 0  # of swap_total: on zram, which takes memory for what it holds
+    zram_free: int = 0  # of swap_free: likewise
+    zswap_growth: int = 0  # memory that zswap's pool may yet take
+    huge_free: int = 0  # huge pages of the default size, set aside and neither used nor reserved
     pressure: Pressure | None = None  # None: no PSI in this kernel
     ksm: Ksm | None = None
     oom_kills: int = 0  # since boot
@@ -386,6 +408,47 @@ class Ledger:
     covered: bool  # own + reserve + committed <= total
 
 
+@value
+class GuestClaim:
+    """What one guest may come to take of the host, however its balloon stands."""
+
+    uuid: str
+    held: Held
+    size: int
+
+
+@value
+class Solvency:
+    """Whether all guests could have all that they were ever promised, at once; bytes. See `policy.solvency`."""
+
+    memory: int  # that guests compete for
+    swap: int  # on disk: free, or already taken by guests
+    own: int  # used by the host itself, and what zswap's pool may yet take
+    reserve: int
+    claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
+    claimed: int  # their sum
+    unswappable: int  # of it
+
+    @property
+    def memory_missing(self) -> int:
+        """By so much guests that can't be swapped are more than there is memory: no swap helps against it."""
+        return max(0, min(self.unswappable, self.unswappable + self.own + self.reserve - self.memory))
+
+    @property
+    def swap_missing(self) -> int:
+        """So much more swap on disk would do, once no memory is missing."""
+        return max(0, -self.spare - self.memory_missing)
+
+    @property
+    def spare(self) -> int:
+        """What would be left of memory and swap; negative: missing."""
+        return self.memory + self.swap - self.claimed - self.own - self.reserve
+
+    @property
+    def solvent(self) -> bool:
+        return self.memory_missing == 0 and self.swap_missing == 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     rung: Rung
@@ -393,6 +456,7 @@ class Decision:
     verdicts: tuple[Verdict, ...]  # in UUID order
     actions: tuple[SetTarget, ...]  # in the order in which they are to be carried out
     measures: tuple[Measure, ...] = ()  # after them
+    solvency: Solvency | None = None  # None: host or guests are unknown
     hurry: bool = False  # somebody waits for memory that others are about to give: look again soon
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 

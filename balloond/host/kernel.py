@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.host.files import Root, number_after
+from balloond.host.swap import Swap, read_swap
 from balloond.model import Fault, FaultKind, Ksm, Pressure
 from balloond.units import KIB, PAGE
 
@@ -35,6 +36,8 @@ class HostFigures:
     swap_free: int
     swap_in: int
     swap_out: int
+    swap: Swap  # what kind of swap that is
+    huge_free: int  # huge pages of the default size that nobody has or was promised
     oom_kills: int  # of all cgroups, limited ones included
     pressure: Pressure | None  # None: no PSI in this kernel
     ksm: Ksm | None  # None: no KSM in this kernel
@@ -56,6 +59,8 @@ def read_host(root: Root) -> tuple[HostFigures | None, tuple[Fault, ...]]:
         swap_free=(number_after("SwapFree:", memory) or 0) * KIB,
         swap_in=(number_after("pswpin ", events) or 0) * PAGE,
         swap_out=(number_after("pswpout ", events) or 0) * PAGE,
+        swap=read_swap(root, memory),
+        huge_free=_huge_free(memory),
         oom_kills=number_after("oom_kill ", events) or 0,  # since 4.13
         pressure=read_pressure(root, PRESSURE),
         ksm=read_ksm(root),
@@ -94,6 +99,16 @@ def read_ksm(root: Root) -> Ksm | None:
         pages_to_scan=root.number(f"{KSM}/pages_to_scan") or 0,
         advisor=_chosen_in(root.text(f"{KSM}/advisor_mode")),
     )
+
+
+def _huge_free(memory: str | None) -> int:
+    names = (
+        "HugePages_Free:",
+        "HugePages_Rsvd:",
+        "Hugepagesize:",
+    )  # pages, pages, kB; absent without hugetlb
+    free, reserved, size = (number_after(name, memory) or 0 for name in names)
+    return max(0, free - reserved) * size * KIB
 
 
 def _fields_in(line: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ from balloond.model import (
     Snapshot,
     State,
 )
-from balloond.units import MIB
+from balloond.policy.solvency import QEMU_OVERHEAD
 
 OBSERVE_LEAST_S: Final = 3.0
 """However short the interval. On a host whose processors are overloaded (load 12 on two) monitors were seen to
@@ -47,9 +47,6 @@ OBSERVE_MOST_S: Final = 5.0
 
 APPLY_MOST_S: Final = 5.0
 """For all actions of one turn. What is left then is asked for again in the next turn, on newer numbers."""
-
-QEMU_OVERHEAD: Final = 32 * MIB
-"""What a QEMU process is taken to need beside its guest's memory, until its resident size shows more."""
 
 SET_MOST_S: Final = 2.0
 """For one action. It takes milliseconds; a guest that needs seconds hangs, and others wait behind it."""
@@ -195,7 +192,9 @@ def _placed(guest: Guest, look: _Look, source: PoolSource) -> Guest:
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
         return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
     guest = replace(guest, overhead=QEMU_OVERHEAD)
-    return replace(guest, rss=process.rss, swapped=process.swapped) if process is not None else guest
+    if process is None:
+        return guest
+    return replace(guest, rss=process.rss, swapped=process.swapped, program=process.program)
 
 
 def _shares(process: Process | None, pool: Pool | None, source: PoolSource) -> bool:
@@ -218,11 +217,14 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         return None
     total, available = figures.total, figures.available
     swap_total, swap_free = figures.swap_total, figures.swap_free
+    disk_total, disk_free = swap_total - figures.swap.zram_total, swap_free - figures.swap.zram_free
     pressure, oom_kills = figures.pressure, figures.oom_kills
     if pool is not None:
         total, available = min(total, pool.total), min(available, pool.available)
-        swap_total = min(swap_total, pool.swap_total if pool.swap_total is not None else swap_total)
-        swap_free = min(swap_free, pool.swap_free if pool.swap_free is not None else swap_free)
+        most = pool.swap_total if pool.swap_total is not None else swap_total
+        left = pool.swap_free if pool.swap_free is not None else swap_free
+        swap_total, disk_total = min(swap_total, most), min(disk_total, most)
+        swap_free, disk_free = min(swap_free, left), min(disk_free, left)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
     if source is PoolSource.OPERATOR and operators is not None:
@@ -236,6 +238,10 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         swap_free=swap_free,
         swap_in=figures.swap_in,
         swap_out=figures.swap_out,
+        zram_total=swap_total - disk_total,
+        zram_free=swap_free - disk_free,
+        zswap_growth=figures.swap.zswap_growth,
+        huge_free=figures.huge_free,
         pressure=pressure,
         ksm=figures.ksm,
         oom_kills=oom_kills,

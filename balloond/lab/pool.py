@@ -55,6 +55,17 @@ class Pool:
     def usage(self) -> int:
         return int((self.memory / ("memory.current" if _unified() else "memory.usage_in_bytes")).read_text())
 
+    def limit_swap(self, size: int) -> None:
+        """Lets the guests have so much of the machine's swap, whoever else has put some there."""
+        if _unified():
+            (self.memory / "memory.swap.max").write_text(str(size))
+        else:  # memory and swap together
+            (self.memory / "memory.memsw.limit_in_bytes").write_text(str(self.limit + size))
+
+    def file_pages(self) -> int:
+        """Of `usage` what are pages of files: QEMU's program, which is none of any guest's memory."""
+        return _fields(self.memory / "memory.stat").get("file" if _unified() else "total_cache", 0)
+
     def swapped(self) -> int:
         """What the guests have in the host's swap."""
         if _unified():

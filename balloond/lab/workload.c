@@ -290,9 +290,9 @@ static size_t report(char *out, size_t room) {
 
 static void answer(int port, char *line) {
     static char out[8192];
-    char verb[16] = "", first[160] = "", second[16] = "", third[16] = "";
+    char verb[16] = "", first[16] = "", second[160] = "", third[16] = "";
     unsigned long long number = 0;
-    if (sscanf(line, "%llu %15s %159s %15s %15s", &number, verb, first, second, third) < 2)
+    if (sscanf(line, "%llu %15s %15s %159s %15s", &number, verb, first, second, third) < 2)
         return;
     uint64_t size = strtoull(first, NULL, 10), rate = strtoull(second, NULL, 10);
     const char *error = "";

@@ -35,6 +35,7 @@ from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
+from balloond.policy.solvency import judge
 from balloond.units import MIB
 from balloond.value import value
 
@@ -94,6 +95,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         ledger=ledger,
         verdicts=verdicts,
         actions=actions,
+        solvency=judge(host, snapshot.guests, own=ledger.own, reserve=reserve),
         hurry=hurry,
         memory=HostMemory(config=config, own=own, standing=standing),
     )

@@ -60,8 +60,8 @@ class Own:
 
 def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: float) -> Own:
     """What the host itself uses: neither available nor resident in a guest. A merged page stands in the resident
-    size of every guest that shares it, and takes memory only once."""
-    resident = sum(g.rss if g.rss is not None else g.actual for g in guests if g.in_pool)
+    size of every guest that shares it, and takes memory only once; so do the pages of QEMU's program."""
+    resident = sum(g.rss - g.program if g.rss is not None else g.actual for g in guests if g.in_pool)
     merged = host.ksm.saved if host.ksm else 0
     now = max(0.0, float(host.total - host.available - resident + merged))
     if before is None or before.total != host.total:  # another pool: what was known is of no use

@@ -28,8 +28,8 @@ from prometheus_client.registry import Collector
 
 from balloond import __version__
 from balloond.config.settings import Mode
-from balloond.model import Demand, FaultKind, Guest, Host, Ledger, Statistics, Tick, Verdict
-from balloond.publish.status import libvirt_answers, solvency
+from balloond.model import Demand, FaultKind, Guest, Host, Ledger, Solvency, Statistics, Tick, Verdict
+from balloond.publish.status import libvirt_answers
 
 TICK_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From an idle host (milliseconds) to a tick in which every deadline passes (some seconds)."""
@@ -185,14 +185,8 @@ def _of_tick(tick: Tick) -> Iterator[Metric]:
         yield from _of_ledger(decision.ledger)
     if snapshot.host is not None:
         yield from _of_host(snapshot.host)
-    solvent = solvency(tick)
-    if solvent is not None:
-        yield _gauge(
-            "balloond_host_insolvent_bytes",
-            "Swap that is missing for the case that every guest takes its maximum; 0: solvent.",
-            (),
-            [((), max(0, -solvent))],
-        )
+    if decision.solvency is not None:
+        yield from _of_solvency(decision.solvency)
     if snapshot.guests is not None:
         who = {guest.uuid: (guest.uuid, label(guest.name)) for guest in snapshot.guests}
         yield from _of_guests(snapshot.guests, who)
@@ -220,6 +214,29 @@ _LEDGER: Final[tuple[tuple[str, str, Callable[[Ledger], float]], ...]] = (
 def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     for name, documentation, read in _LEDGER:
         yield _gauge(f"balloond_host_{name}", documentation, (), [((), read(ledger))])
+
+
+_SOLVENCY: Final[tuple[tuple[str, str, Callable[[Solvency], float]], ...]] = (
+    ("solvent", "1 while all guests could have all their memory at once.", lambda solvency: solvency.solvent),
+    (
+        "claimed_bytes",
+        "What guests would take if they took all, with QEMU's own.",
+        lambda solvency: solvency.claimed,
+    ),
+    ("unswappable_bytes", "Of it what can't be swapped.", lambda solvency: solvency.unswappable),
+    ("swap_usable_bytes", "Swap on disk that guests may have.", lambda solvency: solvency.swap),
+    ("swap_missing_bytes", "Swap on disk that would be missing.", lambda solvency: solvency.swap_missing),
+    (
+        "memory_missing_bytes",
+        "Memory missing for guests that can't be swapped.",
+        lambda solvency: solvency.memory_missing,
+    ),
+)
+
+
+def _of_solvency(solvency: Solvency) -> Iterator[Metric]:
+    for name, documentation, read in _SOLVENCY:
+        yield _gauge(f"balloond_host_{name}", documentation, (), [((), read(solvency))])
 
 
 def _of_host(host: Host) -> Iterator[Metric]:

@@ -13,7 +13,6 @@ from typing import Final
 
 from balloond.log import Level, Log
 from balloond.model import FaultKind, Outcome, Reason, Result, Rung, SetTarget, Tick, Trust, Verdict
-from balloond.publish.status import solvency
 from balloond.units import format_size
 
 OBSERVED_STEP: Final = 0.1
@@ -144,7 +143,7 @@ _FAULTS: Final = {
 
 
 def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
-    rung, ledger, spare = tick.decision.rung, tick.decision.ledger, solvency(tick)
+    rung, ledger, solvency = tick.decision.rung, tick.decision.ledger, tick.decision.solvency
     if rung > Rung.GREEN:
         colour = rung.name.lower()
         yield f"the host's memory is {colour}", f"over: the host's memory was {colour}"
@@ -158,7 +157,12 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
             "the host can't honour all guarantees; lower them or move guests away",
             "over: the host can honour all guarantees again",
         )
-    if spare is not None and spare < 0:
+    if solvency is not None and solvency.memory_missing:
+        yield (
+            "guests that can't be swapped may take more than there is memory; balloonctl status says how much",
+            "over: memory is enough for all guests that can't be swapped",
+        )
+    if solvency is not None and solvency.swap_missing:
         yield (
             "swap would be missing if all guests took their maximum; balloonctl status says how much",
             "over: memory and swap are enough for all guests' maxima",

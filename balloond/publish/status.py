@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final, TypedDict
 
-from balloond.model import FaultKind, Guest, Host, Ledger, Outcome, Tick, Verdict
+from balloond.model import FaultKind, Guest, Host, Ledger, Outcome, Solvency, Tick, Verdict
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raised when a field changes its meaning or goes; a new field does not raise it."""
 
 
@@ -32,6 +32,7 @@ class HostStatus(TypedDict):
     source: str
     swap_total: int
     swap_free: int
+    zram_total: int
     oom_kills: int
     pressure: PressureStatus | None
     ksm: KsmStatus | None
@@ -45,6 +46,21 @@ class LedgerStatus(TypedDict):
     headroom: int
     guaranteed: int
     covered: bool
+
+
+class SolvencyStatus(TypedDict):
+    """Whether all guests could have all their memory at once; policy/solvency.py has the sum."""
+
+    solvent: bool
+    memory: int
+    swap: int
+    own: int
+    reserve: int
+    claimed: int
+    unswappable: int
+    spare: int
+    swap_missing: int
+    memory_missing: int
 
 
 class FaultStatus(TypedDict):
@@ -75,6 +91,8 @@ class GuestStatus(TypedDict):
     obstacle: str | None
     maximum: int
     actual: int
+    held: str | None
+    claim: int | None
     rss: int | None
     swapped: int | None
     statistics_age_s: float | None
@@ -106,7 +124,7 @@ class Status(TypedDict):
     rung: str
     host: HostStatus | None
     ledger: LedgerStatus | None
-    solvency: int | None
+    solvency: SolvencyStatus | None
     faults: list[FaultStatus]
     guests: list[GuestStatus] | None
 
@@ -152,7 +170,7 @@ def status(tick: Tick, history: History, *, mode: str, version: str) -> Status:
         rung=decision.rung.name.lower(),
         host=_host(snapshot.host) if snapshot.host else None,
         ledger=_ledger(decision.ledger) if decision.ledger else None,
-        solvency=solvency(tick),
+        solvency=_solvency(decision.solvency) if decision.solvency else None,
         faults=[
             FaultStatus(kind=fault.kind.value, subject=fault.subject, detail=fault.detail)
             for fault in snapshot.faults
@@ -169,17 +187,6 @@ def libvirt_answers(tick: Tick) -> bool:
     return tick.snapshot.guests is not None and not down
 
 
-def solvency(tick: Tick) -> int | None:
-    """Bytes of memory and free swap that would be left if every guest took its maximum at once; negative: so
-    much swap is missing, and the kernel may have to kill. A balloon is advice: a reboot takes all back
-    without asking, so only this sum can be promised. None: host or guests are unknown."""
-    ledger, host, guests = tick.decision.ledger, tick.snapshot.host, tick.snapshot.guests
-    if ledger is None or host is None or guests is None:
-        return None
-    most = sum(max(guest.maximum, guest.actual) + guest.overhead for guest in guests if guest.in_pool)
-    return ledger.total + host.swap_free - ledger.own - ledger.reserve - most
-
-
 def _host(host: Host) -> HostStatus:
     return HostStatus(
         total=host.total,
@@ -187,6 +194,7 @@ def _host(host: Host) -> HostStatus:
         source=host.source.value,
         swap_total=host.swap_total,
         swap_free=host.swap_free,
+        zram_total=host.zram_total,
         oom_kills=host.oom_kills,
         pressure=PressureStatus(some_avg10=host.pressure.some_avg10, full_avg10=host.pressure.full_avg10)
         if host.pressure
@@ -207,12 +215,29 @@ def _ledger(ledger: Ledger) -> LedgerStatus:
     )
 
 
+def _solvency(solvency: Solvency) -> SolvencyStatus:
+    return SolvencyStatus(
+        solvent=solvency.solvent,
+        memory=solvency.memory,
+        swap=solvency.swap,
+        own=solvency.own,
+        reserve=solvency.reserve,
+        claimed=solvency.claimed,
+        unswappable=solvency.unswappable,
+        spare=solvency.spare,
+        swap_missing=solvency.swap_missing,
+        memory_missing=solvency.memory_missing,
+    )
+
+
 def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) -> GuestStatus:
     statistics, bounds = guest.statistics, verdict.demand if verdict else None
     obstacle = verdict.obstacle if verdict else guest.obstacle
     demand = bounds if obstacle is None else None  # one that is left alone is not estimated
     heard = statistics is not None and statistics.last_update_s > 0
     done = history.last(guest.uuid)
+    claims = tick.decision.solvency.claims if tick.decision.solvency else ()
+    claim = next((each for each in claims if each.uuid == guest.uuid), None)
     return GuestStatus(
         uuid=guest.uuid,
         name=guest.name,
@@ -221,6 +246,8 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         obstacle=obstacle.value if obstacle else None,
         maximum=guest.maximum,
         actual=guest.actual,
+        held=claim.held.value if claim else None,
+        claim=claim.size if claim else None,
         rss=guest.rss,
         swapped=guest.swapped,
         statistics_age_s=max(0.0, tick.snapshot.wall_s - statistics.last_update_s)

@@ -22,6 +22,7 @@ from balloond.model import (
     Trust,
     Verdict,
 )
+from balloond.policy.solvency import judge
 from balloond.units import GIB, MIB
 
 UUID = "0a0a0a0a-0000-4000-8000-000000000001"
@@ -152,6 +153,14 @@ def tick(
             ledger=accounts,
             verdicts=verdicts,
             actions=tuple(each.action for each in outcomes),
+            solvency=judge(
+                host,
+                guests,
+                own=accounts.own,
+                reserve=accounts.reserve,
+            )
+            if host and accounts and listed
+            else None,
         ),
         outcomes=outcomes,
     )

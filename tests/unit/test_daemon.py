@@ -25,7 +25,7 @@ import pytest
 
 from balloond.config.settings import Config, Mode
 from balloond.control import NoAnswer, ask
-from balloond.daemon import Daemon, Settings, in_short, main
+from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
 from balloond.log import Log
 from balloond.model import Guest, Measure, Measured, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
 from balloond.notify import Notifier
@@ -474,3 +474,30 @@ def test_the_line_for_systemd_says_how_it_stands() -> None:
     assert in_short(sealed.tick(sealed.guest())) == "1 guests; the host is green, 4 GiB can be granted"
     assert "libvirt does not answer" in in_short(sealed.tick(listed=False))
     assert "can't be read" in in_short(sealed.tick(accounts=None))
+
+
+# --- may a guest start? ----------------------------------------------------------------------------------
+
+
+def asked(history: History, **request: object) -> dict[str, object]:
+    settings = Settings(Path("/nowhere"), Config(), Log())
+    answer = answer_admission(settings, history, {"ask": "admit", **request})
+    assert isinstance(answer, dict)
+    return answer
+
+
+def seen(ago_s: float) -> History:
+    history, tick = History(), sealed.tick()
+    history.publish(replace(tick, snapshot=replace(tick.snapshot, monotonic_s=time.monotonic() - ago_s)))
+    return history
+
+
+def test_admission_is_answered_from_the_last_tick() -> None:
+    assert asked(seen(1.0), size=GIB)["admitted"] is True
+    assert asked(seen(1.0), size=64 * GIB)["admitted"] is False
+    assert "from 96 MiB" in str(asked(seen(1.0), size="1GiB")["error"])
+
+
+def test_nobody_is_told_yes_before_the_first_tick_or_on_an_old_one() -> None:
+    assert "just started" in str(asked(History(), size=GIB)["error"])
+    assert "last looked at 60 s ago" in str(asked(seen(60.0), size=GIB)["error"])

@@ -342,6 +342,18 @@ def test_one_sample_is_ground_for_one_step_only() -> None:
     assert len(asked) <= 1
 
 
+def test_solvency_is_sealed_into_every_decision_on_a_world_that_is_seen() -> None:
+    lab = Lab([Machine("a"), Machine("b", more={"obstacle": Obstacle.LOCKED})], total=8 * GIB)
+    decision = lab.run().decision
+    assert decision.solvency is not None and decision.ledger is not None
+    assert [claim.uuid for claim in decision.solvency.claims] == ["uuid-a", "uuid-b"]
+    assert decision.solvency.unswappable == decision.solvency.claims[1].size > 4 * GIB
+    assert decision.solvency.own == decision.ledger.own
+    assert not decision.solvency.solvent
+    lab.guests_lost = True
+    assert lab.run().decision.solvency is None
+
+
 def entitled(lab: Lab) -> list[int]:
     """What each guest is entitled to, in whole MiB."""
     assert lab.tick is not None

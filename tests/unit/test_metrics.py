@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from balloond.config.settings import Listen
 from balloond.model import Fault, FaultKind, Host, Ksm, Obstacle, Pressure, Result, Rung, Statistics
+from balloond.policy.solvency import most
 from balloond.publish import scrape
 from balloond.publish.metrics import Metrics
 from balloond.publish.scrape import MetricsServer
@@ -212,9 +213,25 @@ def test_missing_swap_is_told_in_bytes() -> None:
     metrics = Metrics()
     guests = (sealed.guest(), sealed.guest(sealed.UUID_2))  # 8 GiB of maxima, 6 GiB to share, no swap
     metrics.publish(sealed.tick(*guests))
-    assert value(scraped(metrics), "balloond_host_insolvent_bytes") == 2 * GIB
+    samples = scraped(metrics)
+    assert value(samples, "balloond_host_claimed_bytes") == 2 * most(4 * GIB, 0)
+    assert value(samples, "balloond_host_swap_missing_bytes") == 2 * most(4 * GIB, 0) - 6 * GIB
+    assert value(samples, "balloond_host_memory_missing_bytes") == 0
+    assert value(samples, "balloond_host_solvent") == 0
     metrics.publish(sealed.tick(*guests[:1], number=2))
-    assert value(scraped(metrics), "balloond_host_insolvent_bytes") == 0
+    assert value(scraped(metrics), "balloond_host_swap_missing_bytes") == 0
+    assert value(scraped(metrics), "balloond_host_solvent") == 1
+
+
+def test_memory_that_no_swap_can_stand_for_is_told_apart() -> None:
+    metrics = Metrics()
+    pinned = replace(sealed.guest(), maximum=7 * GIB, obstacle=Obstacle.LOCKED)
+    metrics.publish(sealed.tick(pinned, host=replace(sealed.HOST, swap_total=9 * GIB, swap_free=9 * GIB)))
+    samples = scraped(metrics)
+    assert value(samples, "balloond_host_unswappable_bytes") == most(7 * GIB, 0)
+    assert value(samples, "balloond_host_memory_missing_bytes") == most(7 * GIB, 0) - 6 * GIB
+    assert value(samples, "balloond_host_swap_missing_bytes") == 0
+    assert value(samples, "balloond_host_solvent") == 0
 
 
 def everything() -> Metrics:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from balloond.model import Fault, FaultKind, Obstacle, Reason, Result, Rung, State, Tick, Trust
+from balloond.model import Fault, FaultKind, Obstacle, PoolSource, Reason, Result, Rung, State, Tick, Trust
+from balloond.policy.solvency import most
 from balloond.publish.journal import Journal, to_json
-from balloond.publish.status import GuestStatus, History, Status, solvency, status
+from balloond.publish.status import GuestStatus, History, Status, status
 from balloond.publish.words import ago, describe_status, explain, find, standing
-from balloond.units import GIB
+from balloond.units import GIB, MIB
 from tests.unit import sealed
 
 
@@ -70,15 +71,49 @@ def test_what_a_guest_uses_is_unknown_until_it_was_heard() -> None:
     assert " ?  " in describe_status(answer)
 
 
-def test_solvency_counts_every_maximum_against_memory_and_swap() -> None:
-    tick = sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2))
-    assert solvency(tick) == -2 * GIB
-    with_swap = replace(sealed.HOST, swap_total=3 * GIB, swap_free=3 * GIB)
-    assert solvency(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=with_swap)) == GIB
+def test_solvency_is_told_with_how_each_guest_counts() -> None:
+    locked = replace(sealed.guest(sealed.UUID_2), obstacle=Obstacle.LOCKED)
+    answer = published(sealed.tick(sealed.guest(), locked))
+    assert answer["solvency"] is not None
+    assert not answer["solvency"]["solvent"]
+    assert answer["solvency"]["unswappable"] == most(4 * GIB, 0)
+    assert answer["solvency"]["swap_missing"] == 2 * most(4 * GIB, 0) - 6 * GIB
+    assert answer["guests"] is not None
+    assert [each["held"] for each in answer["guests"]] == ["ordinary", "locked"]
+    assert [each["claim"] for each in answer["guests"]] == [most(4 * GIB, 0)] * 2
+    assert published(sealed.tick(listed=False))["solvency"] is None
+    assert published(sealed.tick(accounts=None))["solvency"] is None
+
+
+def test_a_guest_that_is_none_of_the_pools_claims_nothing() -> None:
     elsewhere = replace(sealed.guest(sealed.UUID_2), in_pool=False)
-    assert solvency(sealed.tick(sealed.guest(), elsewhere)) == 2 * GIB
-    assert solvency(sealed.tick(listed=False)) is None
-    assert solvency(sealed.tick(accounts=None)) is None
+    answer = published(sealed.tick(sealed.guest(), elsewhere))
+    assert answer["solvency"] is not None and answer["solvency"]["claimed"] == most(4 * GIB, 0)
+    assert answer["guests"] is not None and answer["guests"][1]["claim"] is None
+
+
+def test_the_swap_that_is_missing_comes_with_the_commands_that_add_it() -> None:
+    text = describe_status(published(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2))))
+    missing = (2 * most(4 * GIB, 0) - 6 * GIB) // MIB
+    assert f"fallocate -l {missing + 1}MiB /var/balloond.swap && chmod 600" in text  # and mkswap's own page
+    assert "mkswap /var/balloond.swap && swapon /var/balloond.swap" in text
+    assert "memory.swap.max" not in text
+    limited = replace(sealed.HOST, source=PoolSource.CGROUP)
+    tick = sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=limited)
+    assert "memory.swap.max" in describe_status(published(tick))
+
+
+def test_no_swap_is_asked_for_where_none_would_help() -> None:
+    pinned = replace(sealed.guest(), maximum=7 * GIB, obstacle=Obstacle.PASSTHROUGH)
+    roomy = replace(sealed.HOST, swap_total=9 * GIB, swap_free=9 * GIB)
+    text = describe_status(published(sealed.tick(pinned, host=roomy)))
+    assert "no swap helps" in text
+    assert "fallocate" not in text
+
+
+def test_zram_is_told_apart_from_swap_that_counts() -> None:
+    host = replace(sealed.HOST, swap_total=3 * GIB, swap_free=3 * GIB, zram_total=GIB, zram_free=GIB)
+    assert "(1 GiB of it zram, which counts as none)" in describe_status(published(sealed.tick(host=host)))
 
 
 # --- in words --------------------------------------------------------------------------------------------
@@ -113,7 +148,7 @@ def test_the_host_is_told_of_with_what_is_wrong_and_what_to_do() -> None:
         "no answer in 1 s",
         "More is committed",
         "Lower them",
-        "Add as much swap",
+        "Add that much swap on disk",
     ):
         assert words in text
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Mode
+from balloond.host.processes import PROGRAM_MOST
 from balloond.host.world import APPLY_MOST_S, OBSERVE_LEAST_S, OBSERVE_MOST_S, SET_MOST_S, RealWorld
 from balloond.model import (
     Fault,
@@ -24,7 +25,7 @@ from balloond.model import (
     SetTarget,
     Snapshot,
 )
-from balloond.units import GIB, MIB, PAGE
+from balloond.units import GIB, KIB, MIB, PAGE
 from tests.fixtures.hosts import (
     BATCH,
     DB,
@@ -359,3 +360,48 @@ def test_hung_guests_delay_the_others_by_a_bounded_time(scene: Scene) -> None:
     assert [one.result for one in outcomes] == [Result.DONE] * 3 + [Result.BUSY] * 7
     assert sum(scene.guests.deadlines_s) == APPLY_MOST_S
     assert all(one.detail for one in outcomes if one.result is Result.BUSY)
+
+
+# --- what solvency is told of ----------------------------------------------------------------------------
+
+
+ZRAM = (
+    "Filename\tType\tSize\tUsed\tPriority\n"
+    f"/dev/zram0 partition {GIB // KIB} {GIB // 4 // KIB} 100\n"
+    f"/swap.img file {4 * GIB // KIB} 0 -2\n"
+)
+
+
+def test_zram_is_told_from_the_swap_that_counts(scene: Scene) -> None:
+    scene.plant(kernel(swap_total=5 * GIB, swap_free=5 * GIB - GIB // 4), {"/proc/swaps": ZRAM})
+    host = scene.host()
+    assert (host.swap_total, host.swap_free) == (5 * GIB, 5 * GIB - GIB // 4)
+    assert (host.zram_total, host.zram_free) == (GIB, GIB - GIB // 4)
+
+
+def test_swap_on_disk_is_no_more_than_the_guests_cgroup_may_have(scene: Scene) -> None:
+    scene.plant(
+        kernel(swap_total=5 * GIB, swap_free=5 * GIB - GIB // 4),
+        {"/proc/swaps": ZRAM},
+        cgroup_v2(SLICE, limit=4 * GIB, swap_limit=3 * GIB, swapped=GIB),
+    )
+    scene.run_guests(web=512 * MIB)
+    host = scene.host()
+    assert (host.swap_total, host.swap_free) == (3 * GIB, 2 * GIB)
+    assert (host.zram_total, host.zram_free) == (0, 0)  # all of it may lie on the disk
+
+
+def test_a_guest_knows_what_of_it_is_only_qemus_program(scene: Scene) -> None:
+    scene.plant(process(101, on_v2(scope(101, "web")), rss=600 * MIB, file=25 * MIB))
+    scene.guests.appearing[WEB] = 101
+    scene.guests.guests = (guest(WEB, "web"),)
+    (seen,) = scene.world.observe().guests or ()
+    assert (seen.rss, seen.program) == (600 * MIB, 25 * MIB)
+
+
+def test_memory_that_is_backed_by_a_file_is_not_taken_for_a_program(scene: Scene) -> None:
+    scene.plant(process(101, on_v2(scope(101, "web")), rss=2 * GIB, file=2 * GIB))
+    scene.guests.appearing[WEB] = 101
+    scene.guests.guests = (guest(WEB, "web"),)
+    (seen,) = scene.world.observe().guests or ()
+    assert seen.program == PROGRAM_MOST
