@@ -58,6 +58,25 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
+
+    some_avg10: float
+    full_avg10: float
+    some_total_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestCgroup:
+    """What a guest's own cgroup holds, in bytes: QEMU and its helpers, page cache included."""
+
+    used: int
+    swapped: int | None = None  # None: the kernel does not account for swap
+    pressure: Pressure | None = None  # None: the kernel keeps none for it
+    soft_limit: int | None = None  # memory.high, on v1 memory.soft_limit_in_bytes; None: there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
     """One guest in one snapshot."""
 
@@ -78,15 +97,7 @@ class Guest:
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure:
-    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
-
-    some_avg10: float
-    full_avg10: float
-    some_total_us: int
+    cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ def bell() -> Iterator[Bell]:
 
 @pytest.fixture
 def waker(signals: Signals, bell: Bell) -> Waker:
-    return Waker(signals, bell, Pressure(Path("/nowhere")), time.monotonic)
+    return Waker(signals, bell, Pressure("/nowhere"), time.monotonic)
 
 
 def waited(waker: Waker, interval_s: float, *, took_s: float = 0.0, pets: list[float] | None = None) -> float:
@@ -132,9 +132,9 @@ def test_the_kernels_pressure_trigger_is_accepted_where_there_is_one(tmp_path: P
         assert (pressure.fileno() >= 0) == os.access("/proc/pressure/memory", os.W_OK)
     finally:
         pressure.close()
-    assert Pressure(tmp_path / "none").fileno() == -1
+    assert Pressure(str(tmp_path / "none")).fileno() == -1
 
 
 def test_a_file_that_takes_no_trigger_is_done_without() -> None:
-    pressure = Pressure(Path("/dev/full"))
+    pressure = Pressure("/dev/full")
     assert pressure.fileno() == -1
