@@ -82,14 +82,12 @@ class Relief:
         )
         if not self._root.has(f"{directory}/{file}"):
             return Result.REFUSED, f"this kernel has no {file}"
-        reclaiming = _Reclaiming(
-            self._root, f"{directory}/{file}", text, f"{directory}/{usage}", measure.size
-        )
         try:
-            reclaiming.start()
+            self._running[measure.uuid] = _Reclaiming(
+                self._root, f"{directory}/{file}", text, usage=f"{directory}/{usage}", size=measure.size
+            )
         except OSError as failed:
             return Result.REFUSED, f"timeout(1) can't be run: {failed.strerror}"
-        self._running[measure.uuid] = reclaiming
         return Result.DONE, f"the one before brought {format_size(before.brought)}" if before else ""
 
     def limit(self, measure: LimitSoftly, place: Place | None) -> tuple[Result, str]:
@@ -147,38 +145,30 @@ class Relief:
 
 
 class _Reclaiming:
-    """One reclaim under way, and the thread that watches it."""
+    """One reclaim under way, and the thread that watches it. Raises OSError when no process can be started."""
 
-    def __init__(self, root: Root, file: str, text: str, usage: str, size: int) -> None:
+    def __init__(self, root: Root, file: str, text: str, *, usage: str, size: int) -> None:
         self._root = root
-        self._file = file
-        self._text = text
         self._usage = usage
         self._size = size
         self._before = self._used()
+        self._process = _write(root.real(file), text, RECLAIM_MOST_S)
         self._thread = threading.Thread(target=self._watch, name="reclaim", daemon=True)
-        self._process: subprocess.Popen[bytes] | None = None
         self.brought = 0
-
-    def start(self) -> None:
-        """Raises OSError when no process can be started."""
-        self._process = _write(self._root.real(self._file), self._text, RECLAIM_MOST_S)
         self._thread.start()
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
     def end(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._thread.join()
+        self._process.terminate()
+        self._thread.join()
 
     def _watch(self) -> None:
-        process = cast("subprocess.Popen[bytes]", self._process)
-        while process.poll() is None and self._before - self._used() < self._size:
+        while self._process.poll() is None and self._before - self._used() < self._size:
             time.sleep(LOOK_S)
-        process.terminate()
-        process.wait()
+        self._process.terminate()
+        self._process.wait()
         self.brought = max(0, self._before - self._used())
 
     def _used(self) -> int:

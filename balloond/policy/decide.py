@@ -18,6 +18,7 @@ from balloond.model import (
     Demand,
     Guest,
     Ledger,
+    Measure,
     Obstacle,
     Outcome,
     Reason,
@@ -88,13 +89,14 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     ]
     made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
     verdicts, actions = _conclude(views, positions, made, now_s)
-    holders = [
-        _holder(v, verdict, now_s) for v, verdict in zip(views, verdicts, strict=True) if v.policy.manage
-    ]
-    relief, measures = relieve(
-        known.relief(config.mode), known.measured, holders, host, ledger, standing.rung,
-        elapsed_s=now_s - known.host.standing.seen_s if known.host else 0.0,
-    )  # fmt: skip
+    relief = known.relief(config.mode)
+    measures: tuple[Measure, ...] = ()
+    if standing.rung >= Rung.ORANGE or relief.limits or known.measured:
+        holders = [_holder(v, its, now_s) for v, its in zip(views, verdicts, strict=True) if v.policy.manage]
+        relief, measures = relieve(
+            relief, known.measured, holders, host, ledger, standing.rung,
+            elapsed_s=now_s - known.host.standing.seen_s if known.host else 0.0,
+        )  # fmt: skip
     return Decision(
         rung=standing.rung,
         ledger=ledger,

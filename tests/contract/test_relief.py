@@ -141,6 +141,7 @@ def test_a_soft_limit_is_set_and_put_back_on_v2(tree: Path, state: Path) -> None
     assert relief.limit(limit(None), ON_V2) == (Result.DONE, "")
     assert text(tree, HIGH).strip() == "max"
     assert not (state / NAME).exists()
+    assert relief.limit(limit(None), ON_V2) == (Result.DONE, "")  # nothing is left to be done
 
 
 def test_a_soft_limit_is_set_and_put_back_on_v1(tree: Path, state: Path) -> None:
