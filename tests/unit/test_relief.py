@@ -22,7 +22,16 @@ from balloond.model import (
     Rung,
     Trust,
 )
-from balloond.policy.relief import COLD_LEAST, ELAPSED_MOST_S, RATE_GUEST, RATE_TOTAL, Holder, Relief, relieve
+from balloond.policy.relief import (
+    COLD_LEAST,
+    ELAPSED_MOST_S,
+    LEAST,
+    RATE_GUEST,
+    RATE_TOTAL,
+    Holder,
+    Relief,
+    relieve,
+)
 from balloond.units import GIB, MIB
 
 HOST = Host(total=8 * GIB, available=200 * MIB, swap_total=8 * GIB, swap_free=8 * GIB)
@@ -91,6 +100,16 @@ def test_the_coldest_gives_first() -> None:
     assert list(taken(cold, colder)) == ["colder", "cold"]
 
 
+def test_who_is_furthest_over_its_claim_gives_first() -> None:
+    assert list(taken(wild("a", 3 * GIB), wild("b"))) == ["b", "a"]
+
+
+def test_what_is_not_worth_a_process_is_let_be() -> None:
+    nearly = replace(LEDGER, available=LEDGER.reserve + LEDGER.pool - LEAST)
+    assert taken(wild("hog"), ledger=nearly) == {"hog": LEAST}
+    assert taken(wild("hog"), ledger=replace(nearly, available=nearly.available + 1)) == {}
+
+
 def test_the_rates_bound_what_is_taken_from_one_and_from_all() -> None:
     hogs = [wild(name) for name in "abcd"]
     first = taken(*hogs, elapsed_s=1.0)
@@ -115,6 +134,7 @@ def test_what_balloons_are_about_to_bring_is_not_taken_a_second_time() -> None:
     shrinking = holder("obedient", target=4 * GIB - 790 * MIB)
     assert taken(shrinking, wild("hog")) == {"hog": 10 * MIB}
     assert taken(shrinking) == {}
+    assert taken(wild("hog", target=GIB)) == {"hog": RATE_GUEST}  # who does not follow brings nothing
 
 
 def test_without_swap_nothing_is_taken_and_never_more_than_is_free_of_it() -> None:
