@@ -72,9 +72,11 @@ class Relief:
         before = self._running.get(measure.uuid)
         if before is not None and before.is_alive():
             return Result.BUSY, "the last reclaim is still under way"
-        directory = guest_directory(self._root, place) if place is not None else None
-        if place is None or directory is None:
-            return Result.GONE, "it has no cgroup of its own"
+        if place is None or place.own is None:
+            return Result.REFUSED, "it has no cgroup of its own"
+        directory = guest_directory(self._root, place)
+        if directory is None:
+            return Result.GONE, "its cgroup is gone"
         file, text, usage = (
             ("memory.force_empty", "0", "memory.usage_in_bytes")
             if place.v1
@@ -94,9 +96,11 @@ class Relief:
         """Sets a soft limit, or puts back the one that was there."""
         if measure.limit is None:
             return self._lift(measure.uuid)
-        directory = guest_directory(self._root, place) if place is not None else None
-        if place is None or directory is None:
-            return Result.GONE, "it has no cgroup of its own"
+        if place is None or place.own is None:
+            return Result.REFUSED, "it has no cgroup of its own"
+        directory = guest_directory(self._root, place)
+        if directory is None:
+            return Result.GONE, "its cgroup is gone"
         file = f"{directory}/{SOFT_LIMIT_V1 if place.v1 else SOFT_LIMIT_V2}"
         found = self._root.text(file)
         if found is None:

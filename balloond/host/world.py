@@ -53,6 +53,9 @@ APPLY_MOST_S: Final = 5.0
 QEMU_OVERHEAD: Final = 32 * MIB
 """What a QEMU process is taken to need beside its guest's memory, until its resident size shows more."""
 
+TAKE_MOST_S: Final = 1.0
+"""For all measures of one turn: the next guest in distress waits behind them. What is left is decided again."""
+
 CGROUPS_EACH_S: Final = 10.0
 """How often guests' own cgroups are read: 0.1 ms a guest, while all is well for the eyes of people alone. While
 memory is reclaimed they are read in each turn, since that stops where a guest suffers for it."""
@@ -151,8 +154,9 @@ class RealWorld:
         return tuple(self._set(action, ends_s) for action in actions)
 
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
-        """What came of each: one at a time, and each in bounded time."""
-        return tuple(self._take(measure) for measure in measures)
+        """What came of each: one at a time, and all in bounded time."""
+        ends_s = self._monotonic() + TAKE_MOST_S
+        return tuple(self._take(measure, ends_s) for measure in measures)
 
     def put_back(self) -> None:
         """Undoes what was set at the host and would outlive the daemon, this one or one that was killed."""
@@ -167,8 +171,12 @@ class RealWorld:
             return Outcome(action=action, result=Result.BUSY, detail="no time was left for it in this turn")
         return self._guests.set_target(action, min(left_s, SET_MOST_S))
 
-    def _take(self, measure: Measure) -> Measured:
+    def _take(self, measure: Measure, ends_s: float) -> Measured:
         began_s = self._monotonic()
+        if began_s >= ends_s:
+            return Measured(
+                measure=measure, result=Result.BUSY, detail="no time was left for it in this turn"
+            )
         match measure:
             case SetMerging():
                 result, detail = Result.REFUSED, "not known here yet"

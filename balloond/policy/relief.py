@@ -44,6 +44,7 @@ COLD_LEAST: Final = 64 * MIB
 """So much more than it wants must a guest hold to be called cold: what it wants is an estimate."""
 
 _GRANTED: Final = (Result.DONE, Result.OBSERVED)
+_OVER: Final = (*_GRANTED, Result.GONE)
 
 
 @value
@@ -101,7 +102,7 @@ def _in_force(
     known = {limit.uuid: limit for limit in limits}
     for each in measured:
         match each.measure:
-            case LimitSoftly(uuid=uuid, limit=None) as lift if each.result is Result.REFUSED:
+            case LimitSoftly(uuid=uuid, limit=None) as lift if each.result not in _OVER:
                 known[uuid] = lift
             case LimitSoftly(uuid=uuid, limit=int()) if each.result not in _GRANTED:
                 known.pop(uuid, None)

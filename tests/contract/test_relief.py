@@ -114,11 +114,20 @@ def test_a_kernel_that_cannot_reclaim_is_told_of(tree: Path, state: Path) -> Non
     assert (result, detail) == (Result.REFUSED, "this kernel has no memory.reclaim")
 
 
-def test_a_guest_whose_cgroup_is_gone_is_gone(tree: Path, state: Path) -> None:
+@pytest.mark.parametrize(
+    ("where", "result"),
+    [
+        (None, Result.REFUSED),
+        (place(on_v2("/user.slice")), Result.REFUSED),
+        (place(on_v2(scope(2, "db"))), Result.GONE),
+    ],
+)
+def test_a_guest_without_a_cgroup_of_its_own_is_not_touched(
+    tree: Path, state: Path, where: Place | None, result: Result
+) -> None:
     relief = Relief(Root(tree), state)
-    for where in (None, place(on_v2("/user.slice")), place(on_v2(scope(2, "db")))):
-        assert relief.reclaim(reclaim(32 * MIB), where)[0] is Result.GONE
-        assert relief.limit(limit(GIB), where)[0] is Result.GONE
+    assert relief.reclaim(reclaim(32 * MIB), where)[0] is result
+    assert relief.limit(limit(GIB), where)[0] is result
 
 
 def test_without_a_program_to_bound_it_nothing_is_written(

@@ -250,10 +250,20 @@ def test_a_limit_that_could_not_be_set_is_tried_again(result: Result) -> None:
     assert any(isinstance(each, LimitSoftly) and each.limit for each in measures)
 
 
-def test_a_limit_that_could_not_be_lifted_is_lifted_again() -> None:
-    failed = (Measured(measure=replace(LIMIT, limit=None), result=Result.REFUSED),)
-    _, measures = relieve(Relief(), failed, [wild("hog", GIB)], HOST, LEDGER, Rung.GREEN, elapsed_s=1)
-    assert lifts(measures) == ["hog"]
+@pytest.mark.parametrize(
+    ("result", "again"),
+    [
+        (Result.REFUSED, ["hog"]),
+        (Result.BUSY, ["hog"]),
+        (Result.DONE, []),
+        (Result.OBSERVED, []),
+        (Result.GONE, []),
+    ],
+)
+def test_a_limit_that_could_not_be_lifted_is_lifted_again(result: Result, again: list[str]) -> None:
+    came = (Measured(measure=replace(LIMIT, limit=None), result=result),)
+    _, measures = relieve(Relief(), came, [wild("hog", GIB)], HOST, LEDGER, Rung.GREEN, elapsed_s=1)
+    assert lifts(measures) == again
 
 
 def test_what_came_of_a_reclaim_is_no_matter_of_limits() -> None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Mode
+from balloond.host.relief import Relief
 from balloond.host.world import (
     APPLY_MOST_S,
     CGROUPS_EACH_S,
     OBSERVE_LEAST_S,
     OBSERVE_MOST_S,
     SET_MOST_S,
+    TAKE_MOST_S,
     RealWorld,
 )
 from balloond.model import (
@@ -415,7 +417,21 @@ def test_memory_is_reclaimed_from_a_guests_own_cgroup(scene: Scene) -> None:
 
 def test_nothing_is_done_to_a_guest_that_is_gone(scene: Scene) -> None:
     gone = scene.world.take([LIMIT, Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
-    assert [one.result for one in gone] == [Result.GONE, Result.GONE]
+    assert [one.result for one in gone] == [Result.REFUSED, Result.REFUSED]
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_turn(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_orange(scene)
+
+    def slow(*_: object) -> tuple[Result, str]:
+        scene.clock.now_s += TAKE_MOST_S / 2
+        return Result.DONE, ""
+
+    monkeypatch.setattr(Relief, "limit", slow)
+    results = [one.result for one in scene.world.take([LIMIT] * 4)]
+    assert results == [Result.DONE, Result.DONE, Result.BUSY, Result.BUSY]
 
 
 def cgroup_of(snapshot: Snapshot) -> GuestCgroup | None:
