@@ -72,6 +72,13 @@ class Guests(Protocol):
     def close(self) -> None: ...
 
 
+class World(loop.World, Protocol):
+    """What the daemon needs of the host besides: that it is left as it was found."""
+
+    def put_back(self) -> tuple[str, ...]:
+        """Says what could not be put back."""
+
+
 class Settings:
     """The configuration in force. `current` is the same object until a reload succeeds."""
 
@@ -134,7 +141,7 @@ class Daemon:
         self,
         *,
         settings: Settings,
-        world: loop.World,
+        world: World,
         guests: Guests,
         metrics: Metrics,
         history: History,
@@ -144,6 +151,7 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._world = Witness(world)
+        self._put_back = world.put_back
         self._guests = guests
         self._metrics = metrics
         self._history = history
@@ -275,6 +283,8 @@ class Daemon:
                     detail=outcome.detail or None,
                 )
         self._guests.restore_periods(RESTORE_S)
+        for detail in self._put_back():
+            self._log.warning("not put back", what=detail)
 
     def _report_bug(self) -> None:
         """Everything that is needed to find out: what was raised, the last tick, and what was seen after it."""
@@ -409,7 +419,11 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
         daemon = Daemon(
             settings=settings,
             world=RealWorld(
-                guests, config=lambda: settings.current, monotonic=time.monotonic, wall=time.time
+                guests,
+                config=lambda: settings.current,
+                monotonic=time.monotonic,
+                wall=time.time,
+                state=Path(config.state_directory),
             ),
             guests=guests,
             metrics=metrics,

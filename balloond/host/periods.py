@@ -6,12 +6,12 @@ another. An operator's own period is never noted here, and never touched.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from balloond.host import notes as on_disk
 
 NAME: Final = "periods.json"
 
@@ -48,13 +48,9 @@ class Periods:
         if notes == self._notes:
             return
         if notes:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_name(f".{NAME}.new")
-            with fresh.open("w") as file:
-                json.dump({uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            on_disk.keep(
+                self._path, {uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()}
+            )
         else:
             self._path.unlink(missing_ok=True)
         self._notes = notes
@@ -62,7 +58,7 @@ class Periods:
 
 def _read(path: Path) -> dict[str, Note]:
     try:
-        found = json.loads(path.read_text())
+        found = on_disk.kept(path)
         return {str(uuid): Note(was=int(note["was"]), put=int(note["put"])) for uuid, note in found.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # without notes nothing is put back, which harms nobody: statistics are merely kept on

@@ -109,6 +109,7 @@ def guest_of(
         block_read=block_read,
         deflates_on_oom=facts.deflates_on_oom if facts else False,
         reports_free_pages=facts.reports_free_pages if facts else False,
+        mergeable=facts.mergeable if facts else True,
     )
 
 

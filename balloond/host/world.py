@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
-from balloond.config.settings import Config, Mode
+from balloond.config.settings import Config, KsmMode, Mode
 from balloond.host.cgroup import Pool, find_pool
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host
+from balloond.host.kernel import HostFigures, read_host, read_ksm
+from balloond.host.ksm import Merging
 from balloond.host.processes import Process, Processes
 from balloond.model import (
     Fault,
@@ -87,7 +88,8 @@ class _Look:
 
 
 class RealWorld:
-    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's."""
+    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's; in `state`
+    stands what is to be put back."""
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class RealWorld:
         config: Callable[[], Config],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        state: Path,
         root: Path = Path("/"),
     ) -> None:
         self._guests = guests
@@ -104,6 +107,7 @@ class RealWorld:
         self._wall = wall
         self._root = Root(root)
         self._processes = Processes(self._root)
+        self._merging = Merging(self._root, state)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
         self._pids: dict[str, int] = {}  # and the processes of those
 
@@ -140,6 +144,10 @@ class RealWorld:
         """What came of each: one at a time, and each in bounded time."""
         return tuple(self._take(measure) for measure in measures)
 
+    def put_back(self) -> tuple[str, ...]:
+        """Leaves the host's own settings as they were found; says what could not be."""
+        return tuple(filter(None, (self._put_merging_back(),)))
+
     def close(self) -> None:
         self._processes.close()
 
@@ -151,13 +159,30 @@ class RealWorld:
 
     def _take(self, measure: Measure) -> Measured:
         match measure:
-            case SetMerging() | Reclaim() | LimitSoftly():
+            case SetMerging():
+                began_s = self._monotonic()
+                result, detail = self._merging.set(measure.to)
+                took_s = self._monotonic() - began_s
+                return Measured(measure=measure, result=result, detail=detail, took_s=took_s)
+            case Reclaim() | LimitSoftly():
                 return Measured(measure=measure, result=Result.REFUSED, detail="not known here yet")
             case _:
                 assert_never(measure)
 
+    def _put_merging_back(self) -> str:
+        policy, ksm = self._config().ksm, read_ksm(self._root)
+        if not self._merging.noted or ksm is None:
+            return ""
+        if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+            self._merging.forget()
+            return ""
+        return self._merging.put_back(ksm)[1]
+
     def _look(self, config: Config) -> _Look:
-        figures, faults = read_host(self._root)
+        steers = config.ksm.mode is not KsmMode.LEAVE or self._merging.noted
+        figures, faults = read_host(self._root, ksm_closely=steers)
+        if figures is not None:
+            figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
         managed = _managed(config, self._seen)
         pool = None

@@ -33,6 +33,7 @@ from balloond.policy import demand as demands
 from balloond.policy.allocate import Claim, divide
 from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
+from balloond.policy.merging import Course, steer
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves
 from balloond.units import MIB
@@ -49,6 +50,7 @@ class HostMemory:
     config: Config  # the one in force, to see that it changed
     own: Own
     standing: Standing
+    merging: Course | None
 
 
 @value
@@ -86,13 +88,21 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     ]
     made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
     verdicts, actions = _conclude(views, positions, made, now_s)
+    merging, measure = steer(
+        config.ksm, host, snapshot.guests, known.host.merging if known.host else None,
+        rung=standing.rung, spare=host.available - reserve - pool, now_s=now_s,
+    )  # fmt: skip
     return Decision(
         rung=standing.rung,
         ledger=ledger,
         verdicts=verdicts,
         actions=actions,
+        measures=(measure,) if measure else (),
+        merging=merging,
         hurry=hurry,
-        memory=HostMemory(config=config, own=own, standing=standing),
+        memory=HostMemory(
+            config=config, own=own, standing=standing, merging=merging.memory if merging else None
+        ),
     )
 
 

@@ -9,6 +9,8 @@ from balloond.model import (
     Guest,
     Host,
     Ledger,
+    Measured,
+    MergingVerdict,
     Obstacle,
     Outcome,
     Reason,
@@ -135,6 +137,8 @@ def tick(
     host: Host | None = HOST,
     accounts: Ledger | None = ledger(),  # noqa: B008  (frozen)
     listed: bool = True,
+    merging: MergingVerdict | None = None,
+    measured: tuple[Measured, ...] = (),
 ) -> Tick:
     """A sealed tick, two seconds after the one before; `listed` False: libvirt gave no list of guests."""
     return Tick(
@@ -151,6 +155,9 @@ def tick(
             ledger=accounts,
             verdicts=verdicts,
             actions=tuple(each.action for each in outcomes),
+            merging=merging,
+            measures=tuple(each.measure for each in measured),
         ),
         outcomes=outcomes,
+        measured=measured,
     )

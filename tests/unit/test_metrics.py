@@ -19,7 +19,19 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from balloond.config.settings import Listen
-from balloond.model import Fault, FaultKind, Host, Ksm, Obstacle, Pressure, Result, Rung, Statistics
+from balloond.model import (
+    Fault,
+    FaultKind,
+    Host,
+    Ksm,
+    MergingVerdict,
+    Obstacle,
+    Pressure,
+    Result,
+    Rung,
+    Stance,
+    Statistics,
+)
 from balloond.publish import scrape
 from balloond.publish.metrics import Metrics
 from balloond.publish.scrape import MetricsServer
@@ -227,8 +239,11 @@ def everything() -> Metrics:
         total=8 * GIB,
         available=5 * GIB,
         pressure=Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1),
-        ksm=Ksm(run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None),
+        ksm=Ksm(
+            run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None, scanned=1, cpu_s=1.0
+        ),
     )
+    merging = MergingVerdict(mode="steer", stance=Stance.MERGING, words="", cap=0.5, used=0.4, memory=None)
     pinned = sealed.verdict(sealed.UUID_2, obstacle=Obstacle.LOCKED)
     metrics.publish(
         sealed.tick(
@@ -238,9 +253,19 @@ def everything() -> Metrics:
             verdicts=(sealed.verdict(), pinned),
             outcomes=(sealed.outcome(),),
             rung=Rung.RED,
+            merging=merging,
         )
     )
     return metrics
+
+
+def test_merging_is_told_with_its_mode_its_stance_its_cost_and_its_bound() -> None:
+    text = scraped(everything())
+    assert value(text, "balloond_host_ksm_stance", mode="steer", stance="merging") == 1
+    assert value(text, "balloond_host_ksm_cpu_cap_ratio") == 0.5
+    assert value(text, "balloond_host_ksm_cpu_ratio") == 0.4
+    assert value(text, "balloond_host_ksm_cpu_seconds_total") == 1
+    assert value(text, "balloond_guest_mergeable", **WEB) == 1
 
 
 def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
