@@ -70,14 +70,17 @@ class Guests(Protocol):
 
 
 class World(loop.World, Protocol):
-    """The host, as something that is left tidy too."""
+    """What the daemon needs of the host besides: that it is left as it was found."""
 
     @property
     def pressure_file(self) -> str | None:
         """Where the pool's pressure is told of; None: the whole host's must do."""
 
-    def put_back(self) -> None:
-        """Undoes what was set at the host and would outlive us."""
+    def take_up(self) -> None:
+        """Undoes what a daemon that was killed has left and nobody would look after."""
+
+    def put_back(self) -> tuple[str, ...]:
+        """Says what could not be put back."""
 
 
 class Settings:
@@ -138,8 +141,11 @@ class Witness:
     def pressure_file(self) -> str | None:
         return self._world.pressure_file
 
-    def put_back(self) -> None:
-        self._world.put_back()
+    def take_up(self) -> None:
+        self._world.take_up()
+
+    def put_back(self) -> tuple[str, ...]:
+        return self._world.put_back()
 
 
 class Daemon:
@@ -182,7 +188,7 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
-        self._world.put_back()  # what a daemon that was killed left
+        self._world.take_up()
         try:
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
@@ -255,7 +261,7 @@ class Daemon:
         self._metrics.reloaded(ok=self._settings.reload())
         self._metrics.mode = self._settings.current.mode
         if self._settings.current.mode is Mode.OBSERVE:
-            self._world.put_back()
+            self._put_back()
         self._server_due_s = float("-inf")
         self._notifier.ready()
 
@@ -277,7 +283,7 @@ class Daemon:
     def _leave(self, last: Tick | None) -> None:
         """Leaves the guests with what is free, since nobody will give it to them later."""
         config = self._settings.current
-        self._world.put_back()
+        self._put_back()
         ends_s = time.monotonic() + FAREWELL_S
         actions = farewell(config, last) if last is not None and config.mode is Mode.ACTIVE else ()
         for done, action in enumerate(actions):
@@ -295,6 +301,10 @@ class Daemon:
                     detail=outcome.detail or None,
                 )
         self._guests.restore_periods(RESTORE_S)
+
+    def _put_back(self) -> None:
+        for detail in self._world.put_back():
+            self._log.warning("not put back", what=detail)
 
     def _report_bug(self) -> None:
         """Everything that is needed to find out: what was raised, the last tick, and what was seen after it."""
@@ -439,7 +449,7 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
                 config=lambda: settings.current,
                 monotonic=time.monotonic,
                 wall=time.time,
-                state_directory=config.state_directory,
+                state=Path(config.state_directory),
             ),
             guests=guests,
             metrics=metrics,

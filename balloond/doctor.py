@@ -39,7 +39,14 @@ def visit(config: Config, root: Path = Path("/")) -> tuple[Finding, ...]:
         state_directory=config.state_directory,
         read_only=True,
     )
-    world = RealWorld(guests, config=lambda: quiet, monotonic=time.monotonic, wall=time.time, root=root)
+    world = RealWorld(
+        guests,
+        config=lambda: quiet,
+        monotonic=time.monotonic,
+        wall=time.time,
+        state=Path(config.state_directory),
+        root=root,
+    )
     try:
         snapshot = _look(world)
         hypervisor = guests.hypervisor(VERSION_S) if snapshot.guests is not None else None

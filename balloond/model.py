@@ -110,18 +110,32 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
-    mergeable: bool = True  # False: <nosharepages/>, or memory that KSM never merges
+    mergeable: bool = True  # False: <nosharepages/>, or memory of a kind that KSM never merges
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
     virtio_mem: int = 0  # what its virtio-mem devices may have beside `maximum`
     program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
     translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
-
     cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KsmSettings:
+    """How same-page merging is set. None: this kernel has no such setting, or it was not looked at."""
+
+    run: int | None = None  # 0 keeps what is merged, 1 merges, 2 unmerges all
+    pages_to_scan: int | None = (
+        None  # pages a step of ksmd; the advisor, where one is on, changes it by itself
+    )
+    sleep_ms: int | None = None  # between two steps
+    advisor: str | None = None  # `none` or `scan-time`; before 6.8 there is none
+    advisor_target_s: int | None = None
+    advisor_max_cpu: int | None = None  # percent of one processor, as the kernel has it
+    advisor_min_pages: int | None = None  # with so many pages a step the advisor begins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ksm:
-    """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes."""
+    """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes, counters since boot."""
 
     run: int
     saved: int
@@ -129,6 +143,13 @@ class Ksm:
     full_scans: int
     pages_to_scan: int
     advisor: str | None  # None: no advisor in this kernel (before 6.8)
+    candidates: int = 0  # what ksmd keeps account of: merged, looked at in vain, and changing too often
+    scanned: int | None = None  # what ksmd looked at; None: the kernel does not say (before 6.6)
+    cpu_s: float | None = None  # of ksmd; None: it was not found
+    broken: int = 0  # merged pages that were written to, and so were copied again
+    settings: KsmSettings = KsmSettings()
+    found: KsmSettings | None = None  # as they were before we set anything; None: we set nothing
+    put: KsmSettings | None = None  # as we left them
 
 
 class PoolSource(enum.StrEnum):
@@ -211,6 +232,18 @@ class Rung(enum.IntEnum):
     RED = 3
 
 
+class Stance(enum.StrEnum):
+    """What is made of same-page merging; `MergingVerdict.words` says why."""
+
+    LEFT = "left"  # the operator wants it left alone
+    MERGING = "merging"
+    RESTING = "resting"  # it did not pay: what is merged is kept, and it is tried again later
+    YIELDING = "yielding"  # somebody else sets it: not fought
+    OFF = "off"  # the operator wants none, and nothing is merged
+    UNMERGING = "unmerging"
+    KEPT = "kept"  # the operator wants none, but what is merged has no room apart
+
+
 class Reason(enum.StrEnum):
     """Why a guest's target is what it is: the label on metrics; `Verdict.words` puts it in a sentence."""
 
@@ -268,14 +301,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetMerging:
-    """Steer the kernel's same-page merging. None: that setting is left as it is."""
+    """Steer the kernel's same-page merging. What `to` leaves None stays as it is."""
 
-    run: int | None = None  # 0 keeps what is merged, 1 merges, 2 unmerges all
-    pages_to_scan: int | None = None  # pages a step of ksmd; only where no advisor is on
-    sleep_ms: int | None = None  # between two steps
-    advisor: str | None = None  # `none` or `scan-time`
-    advisor_target_s: int | None = None  # in which all candidates are to be scanned once
-    advisor_max_cpu: float | None = None  # of one processor, 0 to 1
+    to: KsmSettings  # with an advisor on, `pages_to_scan` is where it is to begin
     words: str
 
 
@@ -405,6 +433,18 @@ def _say(verdict: Verdict) -> str:
             assert_never(verdict.reason)
 
 
+@value
+class MergingVerdict:
+    """What was concluded of same-page merging in one tick, and why."""
+
+    mode: str  # the operator's: leave, steer or off
+    stance: Stance
+    words: str
+    cap: float | None  # what ksmd may use of one processor now; None: nobody bounds it
+    used: float | None  # what it uses, averaged over half a minute; None: not known
+    memory: Any = field(repr=False)  # policy.merging.Course
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """Where the pool's memory is, in bytes. `headroom` is what may be granted now."""
@@ -418,6 +458,7 @@ class Ledger:
     headroom: int
     guaranteed: int  # sum of guarantees
     covered: bool  # own + reserve + committed <= total
+    loan: int = 0  # of what is available: saved by merging, and called back by writing
 
 
 @value
@@ -469,6 +510,7 @@ class Decision:
     actions: tuple[SetTarget, ...]  # in the order in which they are to be carried out
     measures: tuple[Measure, ...] = ()  # after them
     solvency: Solvency | None = None  # None: host or guests are unknown
+    merging: MergingVerdict | None = None  # None: no merging in this kernel, or the host could not be read
     hurry: bool = False  # somebody waits for memory that others are about to give: look again soon
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 

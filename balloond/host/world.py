@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
-from balloond.config.settings import Config, Mode
+from balloond.config.settings import Config, KsmMode, Mode
 from balloond.host.cgroup import Place, Pool, find_pool, read_guest
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host
+from balloond.host.kernel import HostFigures, read_host, read_ksm
+from balloond.host.ksm import Merging
 from balloond.host.processes import Process, Processes
 from balloond.host.relief import Relief
 from balloond.model import (
@@ -93,7 +94,8 @@ class _Look:
 
 
 class RealWorld:
-    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's."""
+    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's; in `state`
+    stands what is to be put back."""
 
     def __init__(
         self,
@@ -102,8 +104,8 @@ class RealWorld:
         config: Callable[[], Config],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        state: Path,
         root: Path = Path("/"),
-        state_directory: str = Config().state_directory,
     ) -> None:
         self._guests = guests
         self._config = config
@@ -111,12 +113,13 @@ class RealWorld:
         self._wall = wall
         self._root = Root(root)
         self._processes = Processes(self._root)
+        self._merging = Merging(self._root, state)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
         self._pids: dict[str, int] = {}  # and the processes of those
         self._places: dict[str, Place] = {}
         self._cgroups: dict[str, GuestCgroup] = {}
         self._cgroups_due_s = float("-inf")
-        self._relief = Relief(self._root, Path(self._root.real(state_directory)))
+        self._relief = Relief(self._root, state)
         self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
 
     def observe(self) -> Snapshot:
@@ -155,9 +158,15 @@ class RealWorld:
         ends_s = self._monotonic() + TAKE_MOST_S
         return tuple(self._take(measure, ends_s) for measure in measures)
 
-    def put_back(self) -> None:
-        """Undoes what was set at the host and would outlive the daemon, this one or one that was killed."""
+    def take_up(self) -> None:
+        """Undoes what a daemon that was killed has left, as far as nobody will look after it: soft limits. How it
+        set merging is known from its note, and steered on."""
         self._relief.put_back()
+
+    def put_back(self) -> tuple[str, ...]:
+        """Leaves the host's own settings as they were found; says what could not be."""
+        self._relief.put_back()
+        return tuple(filter(None, (self._put_merging_back(),)))
 
     def close(self) -> None:
         self._processes.close()
@@ -176,7 +185,7 @@ class RealWorld:
             )
         match measure:
             case SetMerging():
-                result, detail = Result.REFUSED, "not known here yet"
+                result, detail = self._merging.set(measure.to)
             case Reclaim():
                 self._cgroups_due_s = float("-inf")
                 result, detail = self._relief.reclaim(measure, self._places.get(measure.uuid))
@@ -194,8 +203,20 @@ class RealWorld:
             self._cgroups = {uuid: cgroup for uuid, cgroup in found if cgroup is not None}
             self._cgroups_due_s = now_s + CGROUPS_EACH_S
 
+    def _put_merging_back(self) -> str:
+        policy, ksm = self._config().ksm, read_ksm(self._root)
+        if not self._merging.noted or ksm is None:
+            return ""
+        if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+            self._merging.forget()
+            return ""
+        return self._merging.put_back(ksm)[1]
+
     def _look(self, config: Config) -> _Look:
-        figures, faults = read_host(self._root)
+        steers = config.ksm.mode is not KsmMode.LEAVE or self._merging.noted
+        figures, faults = read_host(self._root, ksm_closely=steers)
+        if figures is not None:
+            figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
         managed = _managed(config, self._seen)
         pool = None

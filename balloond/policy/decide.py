@@ -34,6 +34,7 @@ from balloond.policy import demand as demands
 from balloond.policy.allocate import Claim, divide
 from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
+from balloond.policy.merging import Course, steer
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
 from balloond.policy.relief import Holder, Relief, relieve
@@ -53,6 +54,7 @@ class HostMemory:
     own: Own
     standing: Standing
     relief: Relief
+    merging: Course | None
 
 
 @value
@@ -101,15 +103,26 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
             relief, known.measured, holders, host, ledger, standing.rung,
             elapsed_s=now_s - known.host.standing.seen_s if known.host else 0.0,
         )  # fmt: skip
+    merging, measure = steer(
+        config.ksm, host, snapshot.guests, known.host.merging if known.host else None,
+        rung=standing.rung, spare=host.available - reserve - pool, now_s=now_s,
+    )  # fmt: skip
     return Decision(
         rung=standing.rung,
         ledger=ledger,
         verdicts=verdicts,
         actions=actions,
         solvency=judge(host, snapshot.guests, own=ledger.own, reserve=reserve),
-        measures=measures,
+        measures=(*measures, measure) if measure else measures,
+        merging=merging,
         hurry=hurry,
-        memory=HostMemory(config=config, own=own, standing=standing, relief=relief),
+        memory=HostMemory(
+            config=config,
+            own=own,
+            standing=standing,
+            relief=relief,
+            merging=merging.memory if merging else None,
+        ),
     )
 
 

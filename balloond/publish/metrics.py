@@ -34,8 +34,10 @@ from balloond.model import (
     Guest,
     GuestCgroup,
     Host,
+    Ksm,
     Ledger,
     LimitSoftly,
+    MergingVerdict,
     Reclaim,
     Result,
     SetMerging,
@@ -224,8 +226,12 @@ def _of_tick(tick: Tick) -> Iterator[Metric]:
         yield from _of_ledger(decision.ledger)
     if snapshot.host is not None:
         yield from _of_host(snapshot.host)
+        if snapshot.host.ksm is not None:
+            yield from _of_ksm(snapshot.host.ksm)
     if decision.solvency is not None:
         yield from _of_solvency(decision.solvency)
+    if decision.merging is not None:
+        yield from _of_merging(decision.merging)
     if snapshot.guests is not None:
         who = {guest.uuid: (guest.uuid, label(guest.name)) for guest in snapshot.guests}
         yield from _of_guests(snapshot.guests, who)
@@ -247,6 +253,11 @@ _LEDGER: Final[tuple[tuple[str, str, Callable[[Ledger], float]], ...]] = (
     ),
     ("guaranteed_bytes", "Sum of guests' guarantees.", lambda ledger: ledger.guaranteed),
     ("covered", "1 while own, reserve and committed fit into the total.", lambda ledger: ledger.covered),
+    (
+        "loan_bytes",
+        "Of what is available: saved by merging, called back by writing.",
+        lambda ledger: ledger.loan,
+    ),
 )
 
 
@@ -298,15 +309,48 @@ def _of_host(host: Host) -> Iterator[Metric]:
             ("kind",),
             [(("some",), pressure.some_avg10), (("full",), pressure.full_avg10)],
         )
-    if host.ksm is not None:
-        ksm = host.ksm
-        yield _gauge("balloond_host_ksm_run", "/sys/kernel/mm/ksm/run.", (), [((), ksm.run)])
-        yield _gauge("balloond_host_ksm_saved_bytes", "Saved by merging: a loan.", (), [((), ksm.saved)])
-        yield _gauge("balloond_host_ksm_profit_bytes", "Saved, less the cost.", (), [((), ksm.profit)])
-        yield _gauge(
-            "balloond_host_ksm_pages_to_scan", "Pages a step of ksmd.", (), [((), ksm.pages_to_scan)]
-        )
-        yield _counter("balloond_host_ksm_full_scans", "Scans of all memory.", (), [((), ksm.full_scans)])
+
+
+_KSM: Final[tuple[tuple[str, str, Callable[[Ksm], float | None]], ...]] = (
+    ("run", "/sys/kernel/mm/ksm/run.", lambda ksm: ksm.run),
+    ("saved_bytes", "Saved by merging: a loan.", lambda ksm: ksm.saved),
+    ("profit_bytes", "Saved, less the cost.", lambda ksm: ksm.profit),
+    ("candidates_bytes", "What ksmd keeps account of.", lambda ksm: ksm.candidates),
+    ("pages_to_scan", "Pages a step of ksmd.", lambda ksm: ksm.pages_to_scan),
+)
+_KSM_COUNTS: Final[tuple[tuple[str, str, Callable[[Ksm], float | None]], ...]] = (
+    ("full_scans", "Scans of all memory.", lambda ksm: ksm.full_scans),
+    ("scanned_bytes", "What ksmd looked at since boot.", lambda ksm: ksm.scanned),
+    ("broken_bytes", "Merged pages that were copied again, since boot.", lambda ksm: ksm.broken),
+    ("cpu_seconds", "ksmd's CPU time since boot.", lambda ksm: ksm.cpu_s),
+)
+
+
+def _of_ksm(ksm: Ksm) -> Iterator[Metric]:
+    for family, table in ((_gauge, _KSM), (_counter, _KSM_COUNTS)):
+        for name, documentation, read in table:
+            yield family(f"balloond_host_ksm_{name}", documentation, (), [((), read(ksm))])
+
+
+def _of_merging(merging: MergingVerdict) -> Iterator[Metric]:
+    yield _gauge(
+        "balloond_host_ksm_stance",
+        "1 for what is made of merging, under the operator's mode.",
+        ("mode", "stance"),
+        [((merging.mode, merging.stance.value), 1)],
+    )
+    yield _gauge(
+        "balloond_host_ksm_cpu_cap_ratio",
+        "What ksmd may take of one processor now; absent while it is not steered.",
+        (),
+        [((), merging.cap)],
+    )
+    yield _gauge(
+        "balloond_host_ksm_cpu_ratio",
+        "What ksmd takes of one processor, averaged over half a minute.",
+        (),
+        [((), merging.used)],
+    )
 
 
 _GUEST: Final[tuple[tuple[str, str, Callable[[Guest], float | None]], ...]] = (
@@ -315,6 +359,7 @@ _GUEST: Final[tuple[tuple[str, str, Callable[[Guest], float | None]], ...]] = (
     ("rss_bytes", "Resident memory of its QEMU process.", lambda guest: guest.rss),
     ("overhead_bytes", "What QEMU needs beside the guest's memory.", lambda guest: guest.overhead),
     ("swapped_bytes", "Of it in the host's swap.", lambda guest: guest.swapped),
+    ("mergeable", "0: its pages are never merged with others'.", lambda guest: guest.mergeable),
 )
 _CGROUP: Final[tuple[tuple[str, str, Callable[[GuestCgroup], int | None]], ...]] = (
     ("used_bytes", "What its cgroup holds, page cache included.", lambda cgroup: cgroup.used),

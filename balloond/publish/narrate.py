@@ -16,12 +16,15 @@ from balloond.model import (
     FaultKind,
     LimitSoftly,
     Measured,
+    MergingVerdict,
     Outcome,
     Reason,
     Reclaim,
     Result,
     Rung,
+    SetMerging,
     SetTarget,
+    Stance,
     Tick,
     Trust,
     Verdict,
@@ -55,11 +58,14 @@ class Narrator:
         self._names: dict[str, str] | None = None
         self._told: dict[str, tuple[Result, str, SetTarget]] = {}  # the last outcome told of each guest
         self._relieved: dict[_Key, Condition] = {}  # guests whose memory the kernel was asked to take
+        self._merging: tuple[Stance, str] | None = None  # the last stance told, and why
 
     def publish(self, tick: Tick) -> None:
         self._arrivals(tick)
         for outcome in tick.outcomes:
             self._outcome(outcome)
+        if tick.decision.merging is not None:
+            self._stance(tick.decision.merging)
         self._conditions(tick)
         self._log.debug(
             "tick",
@@ -112,6 +118,16 @@ class Narrator:
             words=action.words,
             detail=outcome.detail or None,
         )
+
+    def _stance(self, merging: MergingVerdict) -> None:
+        """One line when merging begins, stops, or changes its pace with the rung. Being left alone is no news."""
+        now = (merging.stance, merging.words if merging.stance is Stance.MERGING else "")
+        if self._merging is None and merging.stance is Stance.LEFT:
+            self._merging = now
+        if now == self._merging:
+            return
+        self._merging = now
+        self._log.info("merging", mode=merging.mode, stance=merging.stance.value, words=merging.words)
 
     def _conditions(self, tick: Tick) -> None:
         self._relieve(tick)
@@ -174,6 +190,12 @@ def _conditions_of(tick: Tick) -> dict[_Key, Condition]:
         )
         for fault in tick.snapshot.faults
     }
+    for measured in tick.measured:
+        if isinstance(measured.measure, SetMerging) and measured.result is Result.REFUSED:
+            begins = "the kernel refuses what merging is to be set to; nothing of it is counted on"
+            found[begins, ""] = Condition(
+                begins=begins, ends=f"over: {begins}", fields=(("detail", measured.detail),)
+            )
     for begins, ends in _conditions_of_host(tick):
         found[begins, ""] = Condition(begins=begins, ends=ends, needs_sight=True)
     for verdict in tick.decision.verdicts:
@@ -216,6 +238,14 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
         yield (
             "swap would be missing if all guests took their maximum; balloonctl status says how much",
             "over: memory and swap are enough for all guests' maxima",
+        )
+    merging = tick.decision.merging
+    if merging is not None and merging.stance is Stance.YIELDING:
+        yield "somebody else sets merging too; it is left to them", "over: nobody else sets merging any more"
+    if merging is not None and merging.stance is Stance.KEPT and merging.mode == "off":
+        yield (
+            "merging is off, and what is merged stays so for want of room",
+            "over: what stayed merged for want of room is apart",
         )
 
 

@@ -14,9 +14,11 @@ from balloond.model import (
     Guest,
     GuestCgroup,
     Host,
+    Ksm,
     Ledger,
     LimitSoftly,
     Measured,
+    MergingVerdict,
     Outcome,
     Pressure,
     Reclaim,
@@ -35,9 +37,16 @@ class PressureStatus(TypedDict):
 
 
 class KsmStatus(TypedDict):
+    """Same-page merging; `mode` is the operator's, `stance` and `words` what is made of it and why."""
+
     run: int
     saved: int
     profit: int | None
+    mode: str | None
+    stance: str | None
+    words: str | None
+    cpu: float | None
+    cpu_cap: float | None
 
 
 class HostStatus(TypedDict):
@@ -60,6 +69,7 @@ class LedgerStatus(TypedDict):
     headroom: int
     guaranteed: int
     covered: bool
+    loan: int
 
 
 class SolvencyStatus(TypedDict):
@@ -134,6 +144,7 @@ class GuestStatus(TypedDict):
     usable: int | None
     deflates_on_oom: bool
     reports_free_pages: bool
+    mergeable: bool
     trust: str | None
     working_set: int | None
     want: int | None
@@ -215,7 +226,7 @@ def status(tick: Tick, history: History, *, mode: str, version: str) -> Status:
         wall_s=snapshot.wall_s,
         libvirt=libvirt_answers(tick),
         rung=decision.rung.name.lower(),
-        host=_host(snapshot.host) if snapshot.host else None,
+        host=_host(snapshot.host, decision.merging) if snapshot.host else None,
         ledger=_ledger(decision.ledger) if decision.ledger else None,
         solvency=_solvency(decision.solvency) if decision.solvency else None,
         faults=[
@@ -234,7 +245,7 @@ def libvirt_answers(tick: Tick) -> bool:
     return tick.snapshot.guests is not None and not down
 
 
-def _host(host: Host) -> HostStatus:
+def _host(host: Host, merging: MergingVerdict | None) -> HostStatus:
     return HostStatus(
         total=host.total,
         available=host.available,
@@ -244,7 +255,20 @@ def _host(host: Host) -> HostStatus:
         zram_total=host.zram_total,
         oom_kills=host.oom_kills,
         pressure=_pressure(host.pressure),
-        ksm=KsmStatus(run=host.ksm.run, saved=host.ksm.saved, profit=host.ksm.profit) if host.ksm else None,
+        ksm=_ksm(host.ksm, merging) if host.ksm else None,
+    )
+
+
+def _ksm(ksm: Ksm, merging: MergingVerdict | None) -> KsmStatus:
+    return KsmStatus(
+        run=ksm.run,
+        saved=ksm.saved,
+        profit=ksm.profit,
+        mode=merging.mode if merging else None,
+        stance=merging.stance.value if merging else None,
+        words=merging.words if merging else None,
+        cpu=merging.used if merging else None,
+        cpu_cap=merging.cap if merging else None,
     )
 
 
@@ -263,6 +287,7 @@ def _ledger(ledger: Ledger) -> LedgerStatus:
         headroom=ledger.headroom,
         guaranteed=ledger.guaranteed,
         covered=ledger.covered,
+        loan=ledger.loan,
     )
 
 
@@ -308,6 +333,7 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         usable=statistics.untrusted_usable if statistics else None,
         deflates_on_oom=guest.deflates_on_oom,
         reports_free_pages=guest.reports_free_pages,
+        mergeable=guest.mergeable,
         trust=demand.trust.value if demand else None,
         working_set=(demand.working_set or None) if demand else None,  # 0: it was never heard
         want=demand.want if demand else None,

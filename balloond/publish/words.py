@@ -75,8 +75,9 @@ def _about_host(status: Status) -> Iterable[str]:
     source = {"cgroup": " (the guests' cgroup)", "operator": " (as configured)"}.get(host["source"], "")
     yield (
         f"Host: {status['rung']}; {format_size(host['total'])}{source}, "
-        f"{format_size(host['available'])} available{_pressure(host)}; {_swap(host)}{_ksm(host)}"
+        f"{format_size(host['available'])} available{_pressure(host)}; {_swap(host)}"
     )
+    yield from _ksm(host)
     if ledger is not None:
         yield _accounts(ledger)
     yield from _warnings(status)
@@ -197,9 +198,15 @@ def _swap(host: HostStatus) -> str:
     return f"swap {format_size(host['swap_free'])} free of {format_size(host['swap_total'])}{zram}"
 
 
-def _ksm(host: HostStatus) -> str:
+def _ksm(host: HostStatus) -> Iterable[str]:
+    """A line on merging, where there is anything to say of it."""
     ksm = host["ksm"]
-    return f"; merging saves {format_size(ksm['saved'])}" if ksm and ksm["saved"] else ""
+    if ksm is None or (not ksm["saved"] and ksm["mode"] in (None, "leave")):
+        return
+    saves = f"saves {format_size(ksm['saved'])}, on loan: guests call it back by writing"
+    stance = f"; {ksm['stance']}: {ksm['words']}" if ksm["mode"] not in (None, "leave") else ""
+    cpu = f"; ksmd takes {ksm['cpu']:.0%} of a processor" if ksm["cpu"] else ""
+    yield f"      merging {saves if ksm['saved'] else 'saves nothing'}{stance}{cpu}"
 
 
 def _about_faults(status: Status) -> Iterable[str]:
@@ -298,6 +305,8 @@ def _memory_of(guest: GuestStatus) -> list[str]:
     if guest["rss"] is not None:
         lines.append(f"On the host, QEMU occupies {format_size(guest['rss'])} for it.")
     lines += _relief_in_words(guest)
+    if not guest["mergeable"]:
+        lines.append("Its pages are never merged with others' (<nosharepages/>, or the kind of its memory).")
     if guest["swapped"]:
         lines.append(f"{format_size(guest['swapped'])} of it lie in the host's swap.")
     return lines

@@ -11,6 +11,7 @@ from balloond.model import (
     Ledger,
     LimitSoftly,
     Measured,
+    MergingVerdict,
     Obstacle,
     Outcome,
     Reason,
@@ -153,6 +154,7 @@ def tick(
     host: Host | None = HOST,
     accounts: Ledger | None = ledger(),  # noqa: B008  (frozen)
     listed: bool = True,
+    merging: MergingVerdict | None = None,
 ) -> Tick:
     """A sealed tick, two seconds after the one before; `listed` False: libvirt gave no list of guests."""
     return Tick(
@@ -177,6 +179,8 @@ def tick(
             )
             if host and accounts and listed
             else None,
+            merging=merging,
+            measures=tuple(each.measure for each in measured),
         ),
         outcomes=outcomes,
         measured=measured,

@@ -383,7 +383,7 @@ class Paper:
     def __init__(self, *guests: Guest, slow_s: float = 0.0) -> None:
         self.guests, self.slow_s = guests, slow_s
         self.done: list[SetTarget] = []
-        self.restored = self.closed = False
+        self.restored = self.closed = self.taken_up = False
         self.put_back_after: list[int] = []  # how many targets had been set each time
         self.pressure_file: str | None = None
 
@@ -398,8 +398,12 @@ class Paper:
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
         return ()
 
-    def put_back(self) -> None:
+    def take_up(self) -> None:
+        self.taken_up = not self.done
+
+    def put_back(self) -> tuple[str, ...]:
         self.put_back_after.append(len(self.done))
+        return ()
 
     def fileno(self) -> int:
         return -1
@@ -451,8 +455,8 @@ QUIET = Config(metrics=None, interval_s=0.2)
 def test_at_the_end_guests_get_what_is_free_and_periods_are_put_back() -> None:
     paper = Paper(squeezed(1))
     assert live(paper, QUIET) == 0
-    assert paper.restored and paper.closed
-    assert paper.put_back_after == [0, len(paper.done) - 1]  # limits go before anybody grows
+    assert paper.taken_up and paper.restored and paper.closed
+    assert paper.put_back_after == [len(paper.done) - 1]  # limits go before anybody grows
     assert [(action.reason, action.target > 2 * GIB) for action in paper.done[-1:]] == [
         (Reason.FAREWELL, True)
     ]

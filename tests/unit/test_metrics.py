@@ -25,12 +25,15 @@ from balloond.model import (
     GuestCgroup,
     Host,
     Ksm,
+    KsmSettings,
     Measured,
+    MergingVerdict,
     Obstacle,
     Pressure,
     Result,
     Rung,
     SetMerging,
+    Stance,
     Statistics,
 )
 from balloond.policy.solvency import most
@@ -258,8 +261,11 @@ def everything() -> Metrics:
         total=8 * GIB,
         available=5 * GIB,
         pressure=waits,
-        ksm=Ksm(run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None),
+        ksm=Ksm(
+            run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None, scanned=1, cpu_s=1.0
+        ),
     )
+    merging = MergingVerdict(mode="steer", stance=Stance.MERGING, words="", cap=0.5, used=0.4, memory=None)
     pinned = sealed.verdict(sealed.UUID_2, obstacle=Obstacle.LOCKED)
     metrics.publish(
         sealed.tick(
@@ -274,9 +280,19 @@ def everything() -> Metrics:
             outcomes=(sealed.outcome(),),
             measured=(sealed.reclaimed(),),
             rung=Rung.RED,
+            merging=merging,
         )
     )
     return metrics
+
+
+def test_merging_is_told_with_its_mode_its_stance_its_cost_and_its_bound() -> None:
+    text = scraped(everything())
+    assert value(text, "balloond_host_ksm_stance", mode="steer", stance="merging") == 1
+    assert value(text, "balloond_host_ksm_cpu_cap_ratio") == 0.5
+    assert value(text, "balloond_host_ksm_cpu_ratio") == 0.4
+    assert value(text, "balloond_host_ksm_cpu_seconds_total") == 1
+    assert value(text, "balloond_guest_mergeable", **WEB) == 1
 
 
 def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
@@ -294,7 +310,7 @@ def test_what_is_done_at_the_host_is_counted_and_only_what_was_asked_for_as_aske
     metrics = Metrics()
     refused = sealed.reclaimed(result=Result.REFUSED)
     limits = (sealed.limited(limit=GIB), sealed.limited(limit=None))
-    merging = Measured(measure=SetMerging(run=1, words=""), result=Result.DONE)
+    merging = Measured(measure=SetMerging(to=KsmSettings(run=1), words=""), result=Result.DONE)
     metrics.publish(sealed.tick(measured=(sealed.reclaimed(size=32 * MIB), refused, *limits, merging)))
     samples = scraped(metrics)
     for kind, result in (("reclaim", "done"), ("reclaim", "refused"), ("limit", "done"), ("lift", "done")):

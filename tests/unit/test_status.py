@@ -13,7 +13,10 @@ from balloond.model import (
     Fault,
     FaultKind,
     GuestCgroup,
+    Ksm,
+    KsmSettings,
     Measured,
+    MergingVerdict,
     Obstacle,
     PoolSource,
     Pressure,
@@ -21,6 +24,7 @@ from balloond.model import (
     Result,
     Rung,
     SetMerging,
+    Stance,
     State,
     Tick,
     Trust,
@@ -160,7 +164,7 @@ def test_a_limit_and_its_lifting_are_explained() -> None:
 
 
 def test_relief_is_forgotten_with_its_guest_and_merging_is_none_of_it() -> None:
-    merging = Measured(measure=SetMerging(run=1, words=""), result=Result.DONE)
+    merging = Measured(measure=SetMerging(to=KsmSettings(run=1), words=""), result=Result.DONE)
     history = History()
     history.publish(sealed.tick(sealed.guest(), measured=(sealed.reclaimed(), merging)))
     history.publish(sealed.tick(sealed.guest(sealed.UUID_2), number=2))
@@ -210,6 +214,29 @@ def test_the_host_is_told_of_with_what_is_wrong_and_what_to_do() -> None:
         "Add that much swap on disk",
     ):
         assert words in text
+
+
+def merges(mode: str = "steer", stance: Stance = Stance.MERGING, saved: int = GIB) -> str:
+    """What is said of a host that merges."""
+    ksm = Ksm(run=1, saved=saved, profit=1, full_scans=1, pages_to_scan=100, advisor=None)
+    merging = MergingVerdict(mode=mode, stance=stance, words="so it is", cap=0.5, used=0.4, memory=None)
+    return describe_status(published(sealed.tick(host=replace(sealed.HOST, ksm=ksm), merging=merging)))
+
+
+def test_merging_is_told_with_its_loan_its_reason_and_its_cost() -> None:
+    said = "merging saves 1 GiB, on loan: guests call it back by writing; merging: so it is; ksmd takes 40%"
+    assert said in merges()
+    assert "merging saves nothing; resting: so it is" in merges(stance=Stance.RESTING, saved=0)
+    assert "so it is" not in merges(mode="leave", stance=Stance.LEFT)
+    assert "on loan" in merges(mode="leave", stance=Stance.LEFT)
+    assert "merging" not in merges(mode="leave", stance=Stance.LEFT, saved=0)
+
+
+def test_a_guest_whose_pages_are_never_merged_is_shown_so() -> None:
+    answer = published(sealed.tick(replace(sealed.guest(), mergeable=False)))
+    assert only_guest(answer)["mergeable"] is False
+    assert "never merged" in explain(only_guest(answer), answer)
+    assert "never merged" not in explain(only_guest(published(sealed.tick(sealed.guest()))), answer)
 
 
 def test_without_libvirt_and_without_a_host_it_says_so() -> None:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Mode
+from balloond.config.settings import (
+    Config,
+    GuestPolicy,
+    GuestRule,
+    HostPolicy,
+    KsmMode,
+    KsmPolicy,
+    Mode,
+)
+from balloond.host.files import Root
+from balloond.host.kernel import read_ksm_settings
 from balloond.host.processes import PROGRAM_MOST
 from balloond.host.relief import Relief
 from balloond.host.world import (
@@ -28,6 +38,7 @@ from balloond.model import (
     Guest,
     GuestCgroup,
     Host,
+    KsmSettings,
     LimitSoftly,
     Obstacle,
     Outcome,
@@ -35,6 +46,7 @@ from balloond.model import (
     Reason,
     Reclaim,
     Result,
+    SetMerging,
     SetTarget,
     Snapshot,
 )
@@ -48,6 +60,7 @@ from tests.fixtures.hosts import (
     cgroup_v2,
     kernel,
     new_ksm,
+    old_ksm,
     on_v2,
     plant,
     process,
@@ -146,6 +159,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         config=lambda: holder[0].config,
         monotonic=clock,
         wall=lambda: clock.now_s + 1e9,
+        state=tmp_path / "state",
         root=tmp_path,
     )
     scene = Scene(root=tmp_path, clock=clock, guests=guests, world=world, config=Config())
@@ -311,6 +325,63 @@ def test_without_libvirt_the_pool_is_still_that_of_the_guests_last_seen(scene: S
     assert snapshot.faults == scene.guests.faults
 
 
+# --- merging ---------------------------------------------------------------------------------------------
+
+MERGE = SetMerging(to=KsmSettings(run=1, sleep_ms=40), words="")
+
+
+def idle_ksm() -> Files:
+    return old_ksm() | {"/sys/kernel/mm/ksm/run": "0\n"}
+
+
+def settings_of(scene: Scene) -> tuple[int, int]:
+    settings = read_ksm_settings(Root(scene.root))
+    assert settings.run is not None and settings.sleep_ms is not None
+    return settings.run, settings.sleep_ms
+
+
+def test_merging_is_set_known_for_ours_and_put_back(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    (measured,) = scene.world.take((MERGE,))
+    assert measured.result is Result.DONE
+    assert settings_of(scene) == (1, 40)
+    host = scene.world.observe().host
+    assert host is not None and host.ksm is not None and host.ksm.put is not None
+    assert host.ksm.put.sleep_ms == 40
+    assert scene.world.put_back() == ()
+    assert settings_of(scene) == (0, 20)
+
+
+@pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
+def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
+    scene: Scene, policy: KsmPolicy
+) -> None:
+    scene.plant(idle_ksm())
+    scene.world.take((MERGE,))
+    scene.config = replace(scene.config, ksm=policy)
+    assert scene.world.put_back() == ()
+    assert settings_of(scene) == (1, 40)
+    assert list((scene.root / "state").iterdir()) == []
+
+
+def test_what_can_not_be_put_back_is_said(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    scene.world.take((MERGE,))
+
+    scene.plant({"/state/.merging.json.new/x": ""})  # a directory where the note would be written
+    (said,) = scene.world.put_back()
+    assert "merging.json" in said
+
+
+def test_where_nothing_was_set_nothing_is_put_back(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    assert scene.world.put_back() == ()
+    assert not (scene.root / "state").exists()
+
+
+# --- all of it -------------------------------------------------------------------------------------------
+
+
 def test_all_faults_are_told_together(scene: Scene) -> None:
     scene.run_guests(web=1 * GIB, db=1 * GIB)
     scene.plant(process(102, on_v2("/other.slice/machine-qemu\\x2d2\\x2ddb.scope")))
@@ -445,7 +516,7 @@ def test_a_soft_limit_is_set_and_put_back(scene: Scene) -> None:
     (measured,) = scene.world.take([LIMIT])
     assert (measured.measure, measured.result) == (LIMIT, Result.DONE)
     assert text(scene, f"{own}/memory.high") == str(GIB)
-    assert (scene.root / "run/balloond/limits.json").exists()
+    assert (scene.root / "state/limits.json").exists()
     scene.world.put_back()
     assert text(scene, f"{own}/memory.high") == "max"
 
