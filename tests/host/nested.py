@@ -5,11 +5,13 @@ Their names are odd on purpose. They are started once for all checks, and ended 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import libvirt
 import pytest
 
 from balloond.host.cgroup import Place, place_in
@@ -80,6 +82,9 @@ def nested() -> Iterator[Nested]:
         yield Nested(tuple(guests))
     finally:
         for guest in guests:
-            guest.destroy()
+            guest.disown()
+        for name in names(home.name):  # by name: one that was not fully started is ended as well
+            with contextlib.suppress(libvirt.libvirtError):
+                libvirtd.connection.lookupByName(name).destroy()
         libvirtd.close()
         leavings.clear(home)

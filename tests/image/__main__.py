@@ -6,9 +6,11 @@ Exit status: 0 all passed, 1 a check failed or the host never reported. The log 
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from balloond.lab import accelerator
@@ -21,6 +23,10 @@ LIMIT_S = {accelerator.KVM: 20 * 60.0, accelerator.TCG: 45 * 60.0}
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every `finally`
+    for left in disk.cache().glob("run.*"):  # by a run that was killed outright
+        if time.time() - left.stat().st_mtime > max(LIMIT_S.values()):
+            shutil.rmtree(left)
     logs = machine.Logs(home=disk.TREE / "build/test-host")
     shutil.rmtree(logs.home, ignore_errors=True)
     logs.home.mkdir(parents=True)

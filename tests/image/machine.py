@@ -96,12 +96,12 @@ def run(
                         process.wait(LOOK_S)
                     tell(report.read())
                     _scrape(port, logs.metrics)
+                    if _ended(logs):  # nothing in the host is worth an orderly end
+                        return logs.report.read_text(errors="replace")
             finally:
                 process.kill()
                 process.wait()
-            if verdict(logs.report.read_text(errors="replace")) is not None:
-                break
-        tell(report.read())
+                tell(report.read())
     return logs.report.read_text(errors="replace")
 
 
@@ -110,6 +110,10 @@ def verdict(report: str) -> int | None:
     word = "host-test: exit "
     last = next((line for line in reversed(report.splitlines()) if line.startswith(word)), None)
     return int(last.removeprefix(word)) if last is not None else None
+
+
+def _ended(logs: Logs) -> bool:
+    return verdict(logs.report.read_text(errors="replace")) is not None
 
 
 def _command(disk: Disk, *, accelerator: str, home: Path, logs: Logs, port: int) -> list[str]:
