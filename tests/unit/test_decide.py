@@ -52,8 +52,9 @@ def test_a_growing_guest_is_granted_from_free_memory_in_one_step() -> None:
     assert lab.verdict("g0").reason in (Reason.NEED, Reason.NO_ROOM, Reason.STEADY)
 
 
-def test_growth_never_exceeds_what_is_free_at_that_instant() -> None:
-    lab = crowd()
+@pytest.mark.parametrize("own", [0, 777])
+def test_growth_never_exceeds_what_is_free_at_that_instant(own: int) -> None:
+    lab = crowd(own=own)
     lab.run(60)
     for name in ("g0", "g1", "g2", "g3"):
         lab[name].uses = lab[name].actual
@@ -469,7 +470,7 @@ def test_a_rule_may_name_a_guest_by_its_uuid() -> None:
 
 def test_a_guest_whose_balloon_moves_while_nobody_has_told_yet_is_not_taken_to_use_more() -> None:
     lab = crowd()
-    lab["g0"].obeys = False
+    lab["g0"].obeys, lab["g0"].resident = False, 4 * GIB  # it touched all of it once
     lab.run(4)
     target = lab.verdict("g0").target
     assert target < 4 * GIB - 100 * MIB
