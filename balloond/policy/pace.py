@@ -38,7 +38,7 @@ GROWN_S: Final = 60.0
 two samples of a ramp, and it turned with each (simulator, seed 361). One in distress gives nothing at all then,
 but at red: it was grown for that very distress (seeds 82, 119)."""
 
-GIVEN_S: Final = 60.0
+GIVEN_S: Final = 120.0
 """For so long after it gave memory a guest gets no more than it works with: what it gave went to one who lacked
 it, or whose balloon did not take it, and would go to and fro with each try (simulator, seeds 292, 583, 1303)."""
 

@@ -38,11 +38,11 @@ from balloond.units import MIB, format_size
 REST_S: Final = 600.0
 """After so long of steady demand, nothing moves any more."""
 
-TURNS_MOST: Final = 6
+TURNS_MOST: Final = 8
 TURNS_S: Final = 180.0
 """A guest in a host that is short of memory is probed each time its calm ends, after 5, 10 and 20 minutes: shrunk,
-and grown again when it suffers. Bursts and neighbours turn it too. A guest torn between two rules turns with every
-tick, nine times or more."""
+and grown again when it suffers. Bursts and neighbours turn it too: seven turns were seen in three minutes of an
+honest struggle for too little. A guest torn between two rules turns with every tick, nine times or more."""
 
 MARGIN: Final = 1.1
 MARGIN_LEAST: Final = 256 * MIB

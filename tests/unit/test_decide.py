@@ -408,7 +408,7 @@ def test_all_that_fit_at_their_maximum_to_the_last_byte_get_it_for_that_reason(
     short: int, reason: Reason
 ) -> None:
     lab = crowd()
-    lab.run(60)
+    lab.run(100)
     lab.machines = lab.machines[:1]
     lab.machines[0].actual = 2 * GIB
     lab.total = 4 * GIB + 256 * MIB - short  # all that is there, but for the reserve

@@ -165,12 +165,12 @@ def test_who_suffered_lately_and_suffers_no_more_has_no_claim_above_its_entitlem
     assert moved(convalescent, headroom=PLENTY)[0] == 2 * GIB + 100 * MIB
 
 
-GAVE = Movement(shrunk_s=NOW_S - 59.9)
+GAVE = Movement(shrunk_s=NOW_S - 119.9)
 
 
 def test_who_gave_lately_gets_no_more_than_it_works_with() -> None:
     assert moved(at(want=3 * GIB, need=2 * GIB, movement=GAVE), headroom=PLENTY) == STILL
-    long_ago = Movement(shrunk_s=NOW_S - 60)
+    long_ago = Movement(shrunk_s=NOW_S - 120)
     assert moved(at(want=3 * GIB, need=2 * GIB, movement=long_ago)) == (3 * GIB, Reason.NEED)
     works = at(want=3 * GIB, need=2 * GIB + 1, movement=GAVE)
     assert moved(works) == (3 * GIB, Reason.NEED)
@@ -183,7 +183,7 @@ def test_who_gave_lately_gets_no_more_than_it_works_with() -> None:
         assert moved(replace(wanting, demand=urgent), headroom=PLENTY)[0] == 3 * GIB
 
 
-def test_who_gave_gets_nothing_from_the_surplus_for_a_minute_unless_everything_fits() -> None:
+def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_unless_everything_fits() -> None:
     entitled = at(2 * GIB, want=GIB, entitlement=4 * GIB, movement=GAVE)
     assert moved(entitled, headroom=2 * POOL) == STILL
     assert moved(entitled, headroom=2 * POOL, fits=True)[1] is Reason.FITS

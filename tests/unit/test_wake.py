@@ -128,7 +128,7 @@ def test_an_event_ends_the_wait(waker: Waker, bell: Bell) -> None:
 def test_a_storm_of_events_does_not_make_it_spin(waker: Waker, bell: Bell) -> None:
     bell.broken = True  # as a connection that was lost: readable for ever
     bell.ring()
-    assert waited(waker, 10) == pytest.approx(LEAST_GAP_S, abs=0.1)
+    assert LEAST_GAP_S - 0.05 < waited(waker, 10) < 5  # a loaded machine may wake late
     assert waited(waker, 10, took_s=0.0) >= LEAST_GAP_S * 0.9
     assert bell.drained == 2
 
