@@ -4,10 +4,12 @@ VENV := .venv/bin
 DEMO_SECONDS ?= 90
 BENCH_DAYS ?= 2
 
-.PHONY: help demo test check unit coverage mutation end-to-end bench format clean
+.PHONY: help demo test test-host check unit coverage mutation end-to-end bench format clean
 help:
 	@echo "make demo        six real guests on half the memory that they claim, managed for DEMO_SECONDS=$(DEMO_SECONDS)"
 	@echo "make test        everything: lint, types, unit to end-to-end tests on real guests"
+	@echo "make test-host   a systemd host in a disk image: installs balloond there, runs guests in it, checks it all;"
+	@echo "                 6 to 20 minutes, and 5 more the first time; see docs/real-hosts.md"
 	@echo "make check       lint and types alone"
 	@echo "make unit        all tests that need no guests"
 	@echo "make end-to-end  the tests on real guests alone"
@@ -46,6 +48,10 @@ mutation: .venv/ready
 	rm -rf mutants
 	$(VENV)/mutmut run
 	$(VENV)/python tools/mutants.py
+
+test-host: .venv/ready
+	tools/bootstrap test-host
+	$(VENV)/python -m tests.image
 
 bench: .venv/ready
 	BENCH_DAYS=$(BENCH_DAYS) $(VENV)/python -m balloond.sim.bench

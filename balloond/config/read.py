@@ -18,7 +18,7 @@ from balloond.config.contradictions import Written, contradictions
 from balloond.config.document import REFUSED, compose, text_of
 from balloond.config.form import FORM, MATCH, POLICY_NAMES, Key, Listing, Section
 from balloond.config.problems import ConfigError, Problem, escape, quote
-from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy
+from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, KsmPolicy
 
 __all__ = ["Config", "ConfigError", "Problem", "load", "read"]
 
@@ -43,9 +43,10 @@ _FIELDS: Final = {
     "control.socket": "control_socket",
     "state.directory": "state_directory",
 }
-"""Keys outside `host`, `defaults` and `guests`, and the fields of Config that they set."""
+"""Keys outside `host`, `ksm`, `defaults` and `guests`, and the fields of Config that they set."""
 
 _HOST_NAMES: Final = ("memory", "reserve", "pool")
+_KSM_NAMES: Final = ("mode", "cpu", "restore")
 _MATCH_NAMES: Final = tuple(part.name for part in MATCH.parts)
 
 
@@ -170,6 +171,7 @@ def _config(found: _Found) -> Config:
         Config(),
         **{name: values[path] for path, name in _FIELDS.items() if path in values},
         host=replace(HostPolicy(), **_under(values, "host", _HOST_NAMES)),
+        ksm=replace(KsmPolicy(), **_under(values, "ksm", _KSM_NAMES)),
         defaults=defaults,
         guests=tuple(
             GuestRule(

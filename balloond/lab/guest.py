@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from balloond.host.qemu_pids import find_pid
 from balloond.lab import leavings
 from balloond.lab.channel import Channel, Report
 from balloond.lab.domain import Machine
@@ -36,8 +37,11 @@ class Guest:
         try:
             domain = libvirtd.connection.createXML(xml)
             self.uuid: str = domain.UUIDString()
-            self.pid = int(Path(f"/run/libvirt/qemu/{name}.pid").read_text())  # QEMU's
-            self._process = leavings.identity(self.pid)
+            pid = find_pid(self.uuid, name)
+            if pid is None:
+                raise LabError(f"libvirt started {name}, and its process can't be found")
+            self.pid = pid  # QEMU's
+            self._process = leavings.identity(pid)
             self._channel = Channel(_channel_path(domain.XMLDesc()))
         except (libvirt.libvirtError, OSError) as error:
             raise LabError(f"libvirt does not start {name}: {error}") from error

@@ -316,7 +316,7 @@ def test_a_wrong_shape_is_told_with_its_line(text: str, fault: str) -> None:
         (
             "? [a, b]\n: 1",
             "f:1: (file): has a list for a key; "
-            "write one of mode, interval, libvirt, host, defaults, guests, metrics, control, state",
+            "write one of mode, interval, libvirt, host, ksm, defaults, guests, metrics, control, state",
         ),
         ("host:\n  pool: 5%\n  pool: 6%", "f:3: host.pool: stands twice, first in line 2; remove one"),
         (

@@ -41,3 +41,8 @@ def test_a_name_without_a_file_has_no_process(host: Path, name: str) -> None:
 def test_a_file_that_leads_nowhere_is_no_process(host: Path, text: str) -> None:
     (host / "run" / "web one.pid").write_text(text)
     assert found(host) is None
+
+
+def test_the_file_s_name_is_the_guest_s_with_xml_s_entities(host: Path) -> None:
+    (host / "run" / "web &lt;&apos;a&apos; &amp; &quot;b&quot;&gt;.pid").write_text("4711\n")
+    assert found(host, name="web <'a' & \"b\">") == 4711

@@ -1,0 +1,90 @@
+"""Which guests run on the test host? Two of the lab's small ones, where an operator's would run: in machine.slice.
+
+Their names are odd on purpose. They are started once for all checks, and ended with whatever else they made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import libvirt
+import pytest
+
+from balloond.host.cgroup import Place, place_in
+from balloond.host.qemu_pids import find_pid
+from balloond.lab import accelerator, image, leavings
+from balloond.lab.domain import Machine, describe
+from balloond.lab.guest import Guest
+from balloond.lab.libvirtd import Libvirtd
+from balloond.units import MIB
+
+SIZE: Final = 256 * MIB
+BOOT_S: Final = 500.0  # emulated inside an emulated host, in four minutes
+PROBE_S: Final = 150.0  # KVM on an emulated SVM takes under a minute to the guest's init; real KVM a second
+CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+def names(run: str) -> tuple[str, str]:
+    """Odd, but the run's: blanks, quotes, what systemd escapes, beyond ASCII, longer than a scope's name."""
+    first = f"{leavings.guest_prefix(run)}db \\x2d 'one'.scope"
+    return first, f"{leavings.guest_prefix(run)}{'ä-very.long:name_' * 4}2"
+
+
+class Nested:
+    """The guests, both up and answering."""
+
+    def __init__(self, guests: tuple[Guest, ...]) -> None:
+        self.guests = guests
+
+    def place(self, guest: Guest) -> Place:
+        """Where it is found as the daemon finds it: libvirt's pid file, then /proc/PID/cgroup."""
+        pid = find_pid(guest.uuid, guest.name)
+        assert pid == guest.pid, f"libvirt's pid file of {guest.name!r} leads to {pid}, not to {guest.pid}"
+        place = place_in(Path(f"/proc/{pid}/cgroup").read_text())
+        assert place is not None, f"{guest.name!r} is in no cgroup that can be seen"
+        return place
+
+    def scope(self, guest: Guest) -> Path:
+        """The directory of its own cgroup."""
+        own = self.place(guest).own
+        assert own is not None, f"{guest.name!r} shares its cgroup"
+        return CGROUPS / own.strip("/")
+
+
+@pytest.fixture(scope="session")
+def nested() -> Iterator[Nested]:
+    guests_image = image.build()
+    kvm = os.access("/dev/kvm", os.W_OK) and accelerator.boots(guests_image, accelerator.KVM, PROBE_S)
+    print(f"nested guests run under {'KVM' if kvm else 'TCG'}")
+    home = leavings.begin()
+    libvirtd = Libvirtd()
+    guests: list[Guest] = []
+    try:
+        for number, name in enumerate(names(home.name)):
+            machine = Machine(memory=SIZE)
+            serial = home / f"{number}.console"
+            xml = describe(
+                machine,
+                name=name,
+                partition="/machine",
+                image=guests_image,
+                kvm=kvm,
+                serial=serial,
+                swap=None,
+            )
+            guests.append(Guest(libvirtd=libvirtd, machine=machine, name=name, xml=xml, serial=serial))
+        for guest in guests:
+            guest.wait(BOOT_S)
+        yield Nested(tuple(guests))
+    finally:
+        for guest in guests:
+            guest.disown()
+        for name in names(home.name):  # by name: one that was not fully started is ended as well
+            with contextlib.suppress(libvirt.libvirtError):
+                libvirtd.connection.lookupByName(name).destroy()
+        libvirtd.close()
+        leavings.clear(home)

@@ -1,0 +1,122 @@
+"""What may a process in the service's sandbox do? Run in it, it tries, and prints what came of it as JSON.
+
+Every attempt writes back what was there, or fails before anything changed. Arguments: the cgroup of a guest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+CLONE_NEWUSER = 0x10000000
+RECLAIM = b"16M"
+TRIGGER = b"some 150000 500000\0"  # a window that is no multiple of 2 s: for CAP_SYS_RESOURCE alone
+
+
+def write_back(path: str) -> Callable[[], object]:
+    """Writes what the file says into it: nothing changes, and whether it may be written is known."""
+
+    def attempt() -> None:
+        said = Path(path).read_text()
+        chosen = said.partition("[")[2].partition("]")[0] or said  # `[a] b`: a is what was chosen
+        Path(path).write_text(chosen)
+
+    return attempt
+
+
+def create(path: str) -> Callable[[], object]:
+    def attempt() -> None:
+        Path(path).touch()
+        Path(path).unlink()
+
+    return attempt
+
+
+def reclaim(scope: str) -> None:
+    Path(scope, "memory.reclaim").write_bytes(RECLAIM)
+
+
+def pressure(path: str) -> Callable[[], object]:
+    def attempt() -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        os.write(descriptor, TRIGGER)
+        poll = select.poll()
+        poll.register(descriptor, select.POLLPRI)
+        assert not [event for _, event in poll.poll(0) if event & select.POLLERR]
+        os.close(descriptor)
+
+    return attempt
+
+
+def unshare() -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def become_root() -> None:
+    os.setuid(0)
+
+
+def attempts(scope: str) -> dict[str, Callable[[], object]]:
+    return {
+        "write KSM's settings": write_back("/sys/kernel/mm/ksm/pages_to_scan"),
+        "reclaim from a guest": lambda: reclaim(scope),
+        "set a guest's memory.high": write_back(f"{scope}/memory.high"),
+        "watch the slice's pressure": pressure("/sys/fs/cgroup/machine.slice/memory.pressure"),
+        "watch the host's pressure": pressure("/proc/pressure/memory"),
+        "reach libvirt": lambda: socket.socket(socket.AF_UNIX).connect("/run/libvirt/libvirt-sock"),
+        "read a QEMU's status": Path("/proc/1/status").read_text,
+        "write its runtime directory": create(f"{os.environ['RUNTIME_DIRECTORY']}/x"),
+        "set sysctls": write_back("/proc/sys/vm/swappiness"),
+        "set transparent huge pages": write_back("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "limit the system's own slice": write_back("/sys/fs/cgroup/system.slice/memory.high"),
+        "write its configuration": create("/etc/balloond/x"),
+        "write to /var": create("/var/lib/x"),
+        "write programs": create("/usr/bin/x"),
+        "read password hashes": lambda: Path("/etc/shadow").read_text() or nothing_there(),
+        "see home directories": lambda: os.listdir("/root") or nothing_there(),  # noqa: PTH208
+        "see guests' disks": lambda: os.listdir("/var/lib/libvirt") or nothing_there(),  # noqa: PTH208
+        "open KVM": lambda: os.open("/dev/kvm", os.O_RDWR),
+        "open a disk": lambda: os.open("/dev/vda", os.O_RDONLY),
+        "send raw packets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "configure the network": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "make namespaces": unshare,
+        "become root": become_root,
+        "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
+        "raise its priority": lambda: os.setpriority(os.PRIO_PROCESS, 0, -5),
+        "run code that it wrote": lambda: mmap.mmap(
+            -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        ),
+        "signal other users' processes": lambda: os.kill(1, 0),
+        "be root": lambda: os.getuid() == 0 or nothing_there(),
+    }
+
+
+def nothing_there() -> NoReturn:
+    raise PermissionError("nothing to be seen")
+
+
+def outcome(attempt: Callable[[], object]) -> str | None:
+    """None: it worked."""
+    try:
+        attempt()
+    except OSError as refused:
+        return f"{type(refused).__name__}: {refused}"
+    return None
+
+
+def main() -> None:
+    print(json.dumps({what: outcome(attempt) for what, attempt in attempts(sys.argv[1]).items()}))
+
+
+if __name__ == "__main__":
+    main()

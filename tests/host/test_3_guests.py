@@ -1,0 +1,150 @@
+"""Are real guests in real scopes found, bounded, moved and taken up again?"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from balloond.lab.guest import Guest
+from balloond.lab.patience import until
+from balloond.units import MIB
+from tests.host import service
+from tests.host.nested import CGROUPS, SIZE, Nested
+
+pytestmark = pytest.mark.usefixtures("configured")
+
+SLICE: Final = "machine.slice"
+NARROW: Final = 480 * MIB  # two guests of 256 MiB, with what QEMU needs, fit only with balloons
+MOVED_S: Final = 240.0
+"""For a balloon to be moved: a guest is new for half a minute, and two guests share two emulated processors with
+the daemon."""
+
+
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """The guests' slice with a limit, set as an operator sets it; without again afterwards."""
+    service.systemctl("set-property", "--runtime", SLICE, f"MemoryMax={size}")
+    try:
+        yield
+    finally:
+        service.systemctl("set-property", "--runtime", SLICE, "MemoryMax=infinity")
+
+
+def told_of(guest: Guest) -> Any:
+    """What the daemon says of the guest; None: nothing."""
+    status = service.status()
+    guests = (status and status.get("guests")) or []
+    return next((one for one in guests if one["uuid"] == guest.uuid), None)
+
+
+def test_guests_scopes_are_found_however_odd_their_names(nested: Nested) -> None:
+    for guest in nested.guests:
+        scope = nested.scope(guest)
+        assert scope.parent == CGROUPS / SLICE
+        assert scope.name.startswith("machine-qemu")
+        assert str(guest.pid) in (scope / "libvirt/emulator/cgroup.procs").read_text().split()
+        until(lambda guest=guest: told_of(guest), f"the daemon to know {guest.name!r}")  # type: ignore[misc]
+        assert told_of(guest)["name"] == guest.name
+        assert told_of(guest)["rss"] > 50 * MIB
+
+
+def test_the_pool_is_the_slices_limit(nested: Nested) -> None:
+    assert service.status()["host"]["source"] == "host"
+    with limited(1024 * MIB):
+        until(
+            lambda: service.metric("balloond_host_total_bytes") == 1024 * MIB, "a pool as large as the limit"
+        )
+        assert service.metric("balloond_host_pool_source", source="cgroup") == 1
+    until(lambda: service.metric("balloond_host_pool_source", source="host") == 1, "the whole host again")
+
+
+def test_a_guests_available_memory_falls_under_need_and_rises_again(nested: Nested) -> None:
+    before = {guest.uuid: guest.report().available for guest in nested.guests}
+    smallest = dict(before)
+
+    def shrunk() -> bool:
+        for guest in nested.guests:
+            smallest[guest.uuid] = min(smallest[guest.uuid], guest.report().available)
+        return all(smallest[uuid] < before[uuid] - 16 * MIB for uuid in before)
+
+    with limited(NARROW):
+        until(shrunk, "both guests to lose memory", limit_s=MOVED_S, every_s=2)
+    until(
+        lambda: all(guest.report().available > before[guest.uuid] - 4 * MIB for guest in nested.guests),
+        "both guests to have their memory again",
+        limit_s=MOVED_S,
+        every_s=2,
+    )
+    for guest in nested.guests:
+        lost = before[guest.uuid] - smallest[guest.uuid]
+        print(
+            f"{guest.name}: MemAvailable fell by {lost // MIB} of {before[guest.uuid] // MIB} MiB and rose again"
+        )
+        assert guest.actual == SIZE
+    assert any("shrink" in line or "actual=" in line for line in service.messages())
+
+
+def test_after_kill_9_the_next_daemon_takes_up_the_guests(nested: Nested) -> None:
+    pid, restarts = service.main_pid(), int(service.show("NRestarts"))
+    actual = [guest.actual for guest in nested.guests]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: int(service.show("NRestarts")) > restarts and service.active(), "a restart", limit_s=60)
+    assert service.main_pid() not in {0, pid}
+    until(lambda: all(told_of(guest) for guest in nested.guests), "the guests to be taken up", limit_s=60)
+    for guest, size in zip(nested.guests, actual, strict=True):
+        assert guest.running
+        assert told_of(guest)["actual"] == guest.actual == size
+        assert told_of(guest)["statistics_period_s"] is not None
+
+
+def test_swap_on_a_partition_and_on_zram_are_told_apart(nested: Nested) -> None:
+    """What zram swaps out stays in memory, so it makes no host solvent."""
+    pytest.importorskip("balloond.host.swap", reason="this version counts zram as swap")
+    before = service.metric("balloond_host_insolvent_bytes")
+    assert before >= 0
+    with zram(256 * MIB):
+        until(lambda: service.metric("balloond_host_swap_total_bytes") > 200 * MIB, "swap on zram to be seen")
+        assert service.status()["host"]["swap_total"] > 200 * MIB
+
+
+@contextmanager
+def zram(size: int) -> Iterator[None]:
+    service.run("modprobe", "zram")
+    device = service.run("zramctl", "--find", "--size", str(size)).strip()
+    try:
+        service.run("mkswap", device)
+        service.run("swapon", device)
+        yield
+    finally:
+        service.run("swapoff", device)
+        service.run("zramctl", "--reset", device)
+
+
+def test_reclaim_from_a_scope_goes_to_swap_on_a_partition(nested: Nested) -> None:
+    spare = Path("/dev/disk/by-id/virtio-balloond-swap")
+    if not spare.exists():
+        pytest.skip("this host has no spare disk with the serial balloond-swap")
+    partition = Path(f"{spare}-part1")
+    if not partition.exists():
+        service.run("sh", "-c", f"echo ',,S' | sfdisk --quiet --label dos {spare}")
+        service.run("udevadm", "settle")
+    service.run("mkswap", str(partition))
+    service.run("swapon", str(partition))
+    scope = nested.scope(nested.guests[0])
+    try:
+        assert "partition" in Path("/proc/swaps").read_text()
+        (scope / "memory.reclaim").write_text(str(16 * MIB))
+        assert int((scope / "memory.swap.current").read_text()) > 8 * MIB
+        uuid = nested.guests[0].uuid
+        until(
+            lambda: service.metric("balloond_guest_swapped_bytes", uuid=uuid) > 8 * MIB,
+            "the daemon to see it",
+        )
+    finally:
+        service.run("swapoff", str(partition))

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs inside the test host, at every boot of it. At the first it installs the project by vagrant's provisioning
+# scripts; at the second, with the service started by systemd alone, it checks. Its output is the report.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit
+export PIP_NO_INDEX=1 PIP_FIND_LINKS=/opt/wheels
+
+finish() {
+  echo "host-test: exit $1"
+  systemctl --no-block poweroff # whoever started the host may end it before
+  exit "$1"
+}
+
+if [ ! -e /var/lib/host-test ]; then
+  udevadm settle # /dev/kvm comes late
+  for script in vagrant/provision/*.sh; do
+    echo "== $script"
+    "$script" || finish 1
+  done
+  touch /var/lib/host-test
+  echo "== rebooting"
+  sync
+  systemctl --no-block reboot
+  exit
+fi
+END_TO_END=no vagrant/check.sh
+finish $?

@@ -1,0 +1,88 @@
+"""Is the test host's disk made anew when it must be, and its report read right?"""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.image import disk, machine
+from tests.image.__main__ import judge
+
+
+def test_the_disk_s_key_changes_with_what_it_is_made_of(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("one")
+    second.write_text("two")
+    before = disk.key((first, second))
+    assert disk.key((first, second)) == before
+    second.write_text("other")
+    assert disk.key((first, second)) != before
+
+
+def test_all_that_the_disk_is_made_of_exists() -> None:
+    assert all(path.is_file() for path in disk.INPUTS)
+
+
+def test_wheels_are_fetched_for_all_that_pip_needs_but_libvirt_s_binding() -> None:
+    project = b"""
+[build-system]
+requires = ["setuptools>=68"]
+[project]
+dependencies = ["libvirt-python>=9.0", "psutil>=5.9"]
+"""
+    assert disk.requirements(project) == ["wheel", "setuptools>=68", "psutil>=5.9"]
+
+
+@pytest.mark.parametrize(
+    ("report", "status"),
+    [
+        ("", None),
+        ("== rebooting\n", None),
+        ("1 passed\nhost-test: exit 0\n", 0),
+        ("1 failed\nhost-test: exit 1\n", 1),
+        ("host-test: exit 1\nand then the second boot\nhost-test: exit 0\n", 0),
+    ],
+)
+def test_the_last_word_of_the_report_counts(report: str, status: int | None) -> None:
+    assert machine.verdict(report) == status
+
+
+def test_the_tree_is_packed_with_what_is_not_committed_yet_and_fits_a_disk_s_sectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    for name in ("kept", "gone", "new", "ignored"):
+        (tree / name).write_text(name)
+    (tree / ".gitignore").write_text("ignored\n")
+    subprocess.run(["git", "add", "kept", "gone"], cwd=tree, check=True)
+    (tree / "gone").unlink()
+    monkeypatch.setattr(machine, "TREE", tree)
+    machine.pack_tree(tmp_path / "disk")
+    with tarfile.open(tmp_path / "disk") as archive:
+        assert sorted(archive.getnames()) == [".gitignore", "kept", "new"]
+    assert (tmp_path / "disk").stat().st_size % 512 == 0
+
+
+@pytest.mark.parametrize(
+    ("report", "scraped", "status", "said"),
+    [
+        ("host-test: exit 0\n", True, 0, "all passed"),
+        ("host-test: exit 0\n", False, 1, "no scrape ever worked"),
+        ("host-test: exit 1\n", True, 1, "FAILED"),
+        ("one check\n", True, 1, "kernel panic"),
+    ],
+)
+def test_nothing_but_a_whole_good_report_and_a_scrape_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], report: str, scraped: bool, status: int, said: str
+) -> None:
+    logs = machine.Logs(home=tmp_path)
+    logs.console.write_text("kernel panic\n")
+    if scraped:
+        logs.metrics.touch()
+    assert judge(report, logs) == status
+    assert said in capsys.readouterr().out
