@@ -133,6 +133,13 @@ def test_an_editor_is_told_the_form_of_each_kind() -> None:
     ]
 
 
+def test_the_share_of_a_processor_is_one_percent_at_least() -> None:
+    assert kinds.CPU.parse("1%") == 0.01
+    assert kinds.CPU.parse("100%") == 1.0
+    assert complaint(kinds.CPU, "0.9%") == "'0.9%' is less than 1%"
+    assert complaint(kinds.CPU, "1" * 40 + "%") == f"'{'1' * 40}%' is no number that anybody would write"
+
+
 def test_patterns_and_paths_may_be_as_long_as_names_and_paths_can_be() -> None:
     assert kinds.PATTERN.parse("x" * 256) == "x" * 256
     assert "too long" in complaint(kinds.PATTERN, "x" * 257)

@@ -8,7 +8,7 @@ import pytest
 
 from balloond.config.settings import KsmMode, KsmPolicy
 from balloond.model import Host, KsmSettings, Rung, Stance
-from balloond.policy.merging import AGAIN_S, PACES, YIELD_S, back, mergeable, steer
+from balloond.policy.merging import AGAIN_S, PACES, YIELD_S, back, measure, mergeable, steer
 from balloond.units import GIB, MIB, PAGE
 from tests.made import Machine
 from tests.unit.ksmd import ADVISED, FOUND, SMALL, Ksmd
@@ -107,6 +107,20 @@ def test_without_ksmds_cpu_time_pages_are_taken_for_dear() -> None:
     _, measure = steer(STEER, host, guests, None, rung=Rung.YELLOW, spare=0, now_s=0.0)
     assert measure is not None
     assert measure.to.pages_to_scan == pytest.approx(2000, abs=1)  # 20 ms of work in 40, at 10 us
+
+
+def test_a_kernel_that_does_not_count_pages_is_held_to_the_share_by_what_it_slept() -> None:
+    ksmd = Ksmd(candidates=64 * GIB, counts=False)
+    run(ksmd, STEER, Rung.YELLOW, 120)
+    assert 0.45 < ksmd.share() < 0.5
+
+
+def test_what_ksmd_took_is_not_measured_over_less_than_a_second() -> None:
+    ksmd = Ksmd()
+    first = measure(None, ksmd.ksm, None, 100.0)
+    ksmd.cpu_s = 0.5
+    assert measure(first, ksmd.ksm, None, 100.9) is first
+    assert measure(first, ksmd.ksm, None, 101.0).cpu_s == 0.5
 
 
 def test_nothing_is_set_again_while_it_is_near_enough() -> None:
@@ -244,6 +258,15 @@ def test_unmerging_that_failed_is_not_tried_at_each_tick() -> None:
     ksmd = Ksmd(saved=GIB, obeys=False)
     measures = [ksmd.tick(OFF, Rung.GREEN) for _ in range(160)]
     assert [number for number, measure in enumerate(measures) if measure] == [0, 150]
+
+
+def test_an_end_of_unmerging_is_nobody_elses_doing() -> None:
+    ksmd = Ksmd(settings=replace(FOUND, run=1), saved=GIB)
+    run(ksmd, OFF, Rung.GREEN, 4)
+    assert ksmd.settings.run == 2
+    ksmd.meddle(run=0)
+    run(ksmd, OFF, Rung.GREEN, 4)
+    assert stance(ksmd) is Stance.OFF
 
 
 def test_what_is_being_taken_apart_is_waited_for() -> None:
