@@ -35,7 +35,7 @@ from balloond.publish.narrate import Narrator
 from balloond.publish.scrape import MetricsServer
 from balloond.publish.status import History, libvirt_answers, status
 from balloond.units import KIB, format_size
-from balloond.wake import Pressure, Signals, Waker
+from balloond.wake import HOST_PRESSURE, Pressure, Signals, Waker
 
 EXIT_OK: Final = 0
 EXIT_RUNTIME: Final = 1
@@ -67,6 +67,17 @@ class Guests(Protocol):
         """Puts back the statistics periods that were found, as far as the time suffices."""
 
     def close(self) -> None: ...
+
+
+class World(loop.World, Protocol):
+    """The host, as something that is left tidy too."""
+
+    @property
+    def pressure_file(self) -> str | None:
+        """Where the pool's pressure is told of; None: the whole host's must do."""
+
+    def put_back(self) -> None:
+        """Undoes what was set at the host and would outlive us."""
 
 
 class Settings:
@@ -109,7 +120,7 @@ class Settings:
 class Witness:
     """A world that remembers what was last seen of it, for the case that deciding on it fails."""
 
-    def __init__(self, world: loop.World) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self.seen: Snapshot | None = None
 
@@ -123,6 +134,13 @@ class Witness:
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
         return self._world.take(measures)
 
+    @property
+    def pressure_file(self) -> str | None:
+        return self._world.pressure_file
+
+    def put_back(self) -> None:
+        self._world.put_back()
+
 
 class Daemon:
     """One run, from the first turn to the last. Signals only set flags and wake the wait."""
@@ -131,7 +149,7 @@ class Daemon:
         self,
         *,
         settings: Settings,
-        world: loop.World,
+        world: World,
         guests: Guests,
         metrics: Metrics,
         history: History,
@@ -164,6 +182,7 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
+        self._world.put_back()  # what a daemon that was killed left
         try:
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
@@ -196,6 +215,7 @@ class Daemon:
         self._notifier.alive()
         if self._history.tick is not None:
             self._notifier.status(in_short(self._history.tick), now_s)
+        self._pressure.watch(self._world.pressure_file or HOST_PRESSURE)
         self._waker.wait(
             began_s=self._began_s,
             interval_s=config.interval_s * (loop.HURRY if self._hurries() else 1.0),
@@ -234,6 +254,8 @@ class Daemon:
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
         self._metrics.reloaded(ok=self._settings.reload())
         self._metrics.mode = self._settings.current.mode
+        if self._settings.current.mode is Mode.OBSERVE:
+            self._world.put_back()
         self._server_due_s = float("-inf")
         self._notifier.ready()
 
@@ -255,6 +277,7 @@ class Daemon:
     def _leave(self, last: Tick | None) -> None:
         """Leaves the guests with what is free, since nobody will give it to them later."""
         config = self._settings.current
+        self._world.put_back()
         ends_s = time.monotonic() + FAREWELL_S
         actions = farewell(config, last) if last is not None and config.mode is Mode.ACTIVE else ()
         for done, action in enumerate(actions):
@@ -412,7 +435,11 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
         daemon = Daemon(
             settings=settings,
             world=RealWorld(
-                guests, config=lambda: settings.current, monotonic=time.monotonic, wall=time.time
+                guests,
+                config=lambda: settings.current,
+                monotonic=time.monotonic,
+                wall=time.time,
+                state_directory=config.state_directory,
             ),
             guests=guests,
             metrics=metrics,

@@ -72,6 +72,25 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
+
+    some_avg10: float
+    full_avg10: float
+    some_total_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestCgroup:
+    """What a guest's own cgroup holds, in bytes: QEMU and its helpers, page cache included."""
+
+    used: int
+    swapped: int | None = None  # None: the kernel does not account for swap
+    pressure: Pressure | None = None  # None: the kernel keeps none for it
+    soft_limit: int | None = None  # memory.high, on v1 memory.soft_limit_in_bytes; None: there is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
     """One guest in one snapshot."""
 
@@ -97,14 +116,7 @@ class Guest:
     program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
     translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure:
-    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
-
-    some_avg10: float
-    full_avg10: float
-    some_total_us: int
+    cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,7 @@ class Lab:
     machines: list[Machine]
     total: int = 8 * GIB
     own: int = 0
+    swap: int = 0
     config: Config = field(default_factory=config)
     now_s: float = 1000.0
     tick: Tick | None = None
@@ -92,7 +93,8 @@ class Lab:
         wall_s = WALL_S + self.now_s
         guests = tuple(sorted((m.guest(wall_s) for m in self.machines), key=lambda guest: guest.uuid))
         used = self.own + sum(guest.rss or 0 for guest in guests)
-        host = Host(total=self.total, available=max(0, self.total - used))
+        available = max(0, self.total - used)
+        host = Host(total=self.total, available=available, swap_total=self.swap, swap_free=self.swap)
         return Snapshot(
             monotonic_s=self.now_s,
             wall_s=wall_s,

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 from balloond.config.settings import Config, Mode
-from balloond.host.cgroup import Pool, find_pool
+from balloond.host.cgroup import Place, Pool, find_pool, read_guest
 from balloond.host.files import Root
 from balloond.host.kernel import HostFigures, read_host
 from balloond.host.processes import Process, Processes
+from balloond.host.relief import Relief
 from balloond.model import (
     Fault,
     Guest,
+    GuestCgroup,
     Host,
     LimitSoftly,
     Measure,
@@ -47,6 +49,13 @@ OBSERVE_MOST_S: Final = 5.0
 
 APPLY_MOST_S: Final = 5.0
 """For all actions of one turn. What is left then is asked for again in the next turn, on newer numbers."""
+
+TAKE_MOST_S: Final = 1.0
+"""For all measures of one turn: the next guest in distress waits behind them. What is left is decided again."""
+
+CGROUPS_EACH_S: Final = 10.0
+"""How often guests' own cgroups are read: 0.1 ms a guest, while all is well for the eyes of people alone. While
+memory is reclaimed they are read in each turn, since that stops where a guest suffers for it."""
 
 SET_MOST_S: Final = 2.0
 """For one action. It takes milliseconds; a guest that needs seconds hangs, and others wait behind it."""
@@ -94,6 +103,7 @@ class RealWorld:
         monotonic: Callable[[], float],
         wall: Callable[[], float],
         root: Path = Path("/"),
+        state_directory: str = Config().state_directory,
     ) -> None:
         self._guests = guests
         self._config = config
@@ -103,6 +113,11 @@ class RealWorld:
         self._processes = Processes(self._root)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
         self._pids: dict[str, int] = {}  # and the processes of those
+        self._places: dict[str, Place] = {}
+        self._cgroups: dict[str, GuestCgroup] = {}
+        self._cgroups_due_s = float("-inf")
+        self._relief = Relief(self._root, Path(self._root.real(state_directory)))
+        self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
 
     def observe(self) -> Snapshot:
         """The world now. Its time is that of the end: no sample in it is from the future."""
@@ -119,7 +134,9 @@ class RealWorld:
             if (look.pids, look.managed) != (self._pids, _managed(config, guests)):
                 look = self._look(config)  # who shares the pool was not known before
         source = pool_source(look.figures, look.pool, config.host.memory)
-        placed = tuple(_placed(guest, look, source) for guest in self._seen)
+        self._read_cgroups(look)
+        self.pressure_file = look.pool.pressure_file if look.pool is not None else None
+        placed = tuple(_placed(guest, look, source, self._cgroups.get(guest.uuid)) for guest in self._seen)
         return Snapshot(
             monotonic_s=self._monotonic(),
             wall_s=self._wall(),
@@ -134,8 +151,13 @@ class RealWorld:
         return tuple(self._set(action, ends_s) for action in actions)
 
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
-        """What came of each: one at a time, and each in bounded time."""
-        return tuple(self._take(measure) for measure in measures)
+        """What came of each: one at a time, and all in bounded time."""
+        ends_s = self._monotonic() + TAKE_MOST_S
+        return tuple(self._take(measure, ends_s) for measure in measures)
+
+    def put_back(self) -> None:
+        """Undoes what was set at the host and would outlive the daemon, this one or one that was killed."""
+        self._relief.put_back()
 
     def close(self) -> None:
         self._processes.close()
@@ -146,12 +168,31 @@ class RealWorld:
             return Outcome(action=action, result=Result.BUSY, detail="no time was left for it in this turn")
         return self._guests.set_target(action, min(left_s, SET_MOST_S))
 
-    def _take(self, measure: Measure) -> Measured:
+    def _take(self, measure: Measure, ends_s: float) -> Measured:
+        began_s = self._monotonic()
+        if began_s >= ends_s:
+            return Measured(
+                measure=measure, result=Result.BUSY, detail="no time was left for it in this turn"
+            )
         match measure:
-            case SetMerging() | Reclaim() | LimitSoftly():
-                return Measured(measure=measure, result=Result.REFUSED, detail="not known here yet")
+            case SetMerging():
+                result, detail = Result.REFUSED, "not known here yet"
+            case Reclaim():
+                self._cgroups_due_s = float("-inf")
+                result, detail = self._relief.reclaim(measure, self._places.get(measure.uuid))
+            case LimitSoftly():
+                result, detail = self._relief.limit(measure, self._places.get(measure.uuid))
             case _:
                 assert_never(measure)
+        return Measured(measure=measure, result=result, detail=detail, took_s=self._monotonic() - began_s)
+
+    def _read_cgroups(self, look: _Look) -> None:
+        now_s = self._monotonic()
+        self._places = {uuid: one.place for uuid, one in look.processes.items() if one.place is not None}
+        if now_s >= self._cgroups_due_s or self._cgroups.keys() - self._places.keys():
+            found = ((uuid, read_guest(self._root, place)) for uuid, place in self._places.items())
+            self._cgroups = {uuid: cgroup for uuid, cgroup in found if cgroup is not None}
+            self._cgroups_due_s = now_s + CGROUPS_EACH_S
 
     def _look(self, config: Config) -> _Look:
         figures, faults = read_host(self._root)
@@ -186,12 +227,12 @@ def _managed(config: Config, guests: Sequence[Guest]) -> frozenset[str]:
     )
 
 
-def _placed(guest: Guest, look: _Look, source: PoolSource) -> Guest:
-    """The guest with what its process occupies; without, where that is none of the pool's."""
+def _placed(guest: Guest, look: _Look, source: PoolSource, cgroup: GuestCgroup | None) -> Guest:
+    """The guest with what its process and cgroup occupy; without, where that is none of the pool's."""
     process = look.processes.get(guest.uuid)
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
         return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
-    guest = replace(guest, overhead=QEMU_OVERHEAD)
+    guest = replace(guest, overhead=QEMU_OVERHEAD, cgroup=cgroup)
     if process is None:
         return guest
     return replace(guest, rss=process.rss, swapped=process.swapped, program=process.program)

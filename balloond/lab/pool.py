@@ -77,6 +77,16 @@ class Pool:
         name = "memory.events" if _unified() else "memory.oom_control"
         return sum(_fields(path).get("oom_kill", 0) for path in {*self.memory.rglob(name)})
 
+    def admit(self, pid: int) -> None:
+        """Has a process of the host's own share the pool, as a backup job in machine.slice would."""
+        for path in _directories(self.run):
+            (path / "cgroup.procs").write_text(str(pid))
+
+    def pressure_file(self) -> Path | None:
+        """Where the pool's pressure is told of; None: this kernel keeps none for it."""
+        found = (path / "memory.pressure" for path in _directories(self.run))
+        return next((path for path in found if path.exists()), None)
+
     def processes(self) -> tuple[int, ...]:
         """The process ids of all guests."""
         return _processes(self.memory)

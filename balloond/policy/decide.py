@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from balloond.config.settings import Config, GuestPolicy
+from balloond.config.settings import Config, GuestPolicy, Mode
 from balloond.model import (
     Decision,
     Demand,
     Guest,
     Ledger,
+    Measure,
     Obstacle,
     Outcome,
     Reason,
@@ -35,6 +36,7 @@ from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
+from balloond.policy.relief import Holder, Relief, relieve
 from balloond.policy.solvency import judge
 from balloond.units import MIB
 from balloond.value import value
@@ -50,6 +52,7 @@ class HostMemory:
     config: Config  # the one in force, to see that it changed
     own: Own
     standing: Standing
+    relief: Relief
 
 
 @value
@@ -90,14 +93,23 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     else:
         made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
     verdicts, actions = _conclude(views, positions, made, first=known.first, now_s=now_s)
+    relief = known.relief(config.mode)
+    measures: tuple[Measure, ...] = ()
+    if standing.rung >= Rung.ORANGE or relief.limits or known.measured:
+        holders = [_holder(v, its, now_s) for v, its in zip(views, verdicts, strict=True) if v.policy.manage]
+        relief, measures = relieve(
+            relief, known.measured, holders, host, ledger, standing.rung,
+            elapsed_s=now_s - known.host.standing.seen_s if known.host else 0.0,
+        )  # fmt: skip
     return Decision(
         rung=standing.rung,
         ledger=ledger,
         verdicts=verdicts,
         actions=actions,
         solvency=judge(host, snapshot.guests, own=ledger.own, reserve=reserve),
+        measures=measures,
         hurry=hurry,
-        memory=HostMemory(config=config, own=own, standing=standing),
+        memory=HostMemory(config=config, own=own, standing=standing, relief=relief),
     )
 
 
@@ -132,6 +144,11 @@ class _Known:
         self.same_config = self.host is not None and self.host.config is config
         self.verdicts = {v.uuid: v for v in previous.decision.verdicts} if previous else {}
         self.outcomes: dict[str, Outcome] = {o.action.uuid: o for o in previous.outcomes} if previous else {}
+        self.measured = previous.measured if previous else ()
+
+    def relief(self, mode: Mode) -> Relief:
+        """What was done at the host; nothing after a change of mode, which puts all back."""
+        return self.host.relief if self.host is not None and self.host.config.mode is mode else Relief()
 
 
 def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _View:
@@ -262,6 +279,18 @@ def _conclude(
             )
             (shrinks if action.target < action.actual else grows).append(action)
     return tuple(verdicts), (*shrinks, *grows)
+
+
+def _holder(view: _View, verdict: Verdict, now_s: float) -> Holder:
+    movement: Movement = verdict.memory.movement
+    return Holder(
+        guest=view.guest,
+        demand=view.demand,
+        shares=view.policy.shares,
+        target=verdict.target,
+        follows=view.movable and not movement.aside(now_s) and not movement.stalled(now_s),
+        obstacle=view.obstacle,
+    )
 
 
 def _whole(target: int, actual: int) -> int:

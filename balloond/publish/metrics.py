@@ -28,7 +28,22 @@ from prometheus_client.registry import Collector
 
 from balloond import __version__
 from balloond.config.settings import Mode
-from balloond.model import Demand, FaultKind, Guest, Host, Ledger, Solvency, Statistics, Tick, Verdict
+from balloond.model import (
+    Demand,
+    FaultKind,
+    Guest,
+    GuestCgroup,
+    Host,
+    Ledger,
+    LimitSoftly,
+    Reclaim,
+    Result,
+    SetMerging,
+    Solvency,
+    Statistics,
+    Tick,
+    Verdict,
+)
 from balloond.publish.status import libvirt_answers
 
 TICK_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -47,6 +62,8 @@ class Metrics(Collector):
         self._lock = threading.Lock()  # over the counts: a scrape is to see all of a tick or nothing of it
         self._ticks = 0
         self._actions: Counter[_Labels] = Counter()
+        self._measures: Counter[_Labels] = Counter()
+        self._reclaim_asked = 0
         self._moved: Counter[str] = Counter(grow=0, shrink=0)
         self._faults: Counter[str] = Counter({kind.value: 0 for kind in FaultKind})
         self._reloads: Counter[str] = Counter(ok=0, failed=0)
@@ -72,6 +89,16 @@ class Metrics(Collector):
                 action = outcome.action
                 way = "grow" if action.target > action.actual else "shrink"
                 self._actions[outcome.result.value, action.reason.value, way] += 1
+            for measured in tick.measured:
+                match measured.measure:
+                    case SetMerging():
+                        kind = "merge"
+                    case Reclaim(size=size):
+                        kind = "reclaim"
+                        self._reclaim_asked += size if measured.result is Result.DONE else 0
+                    case LimitSoftly(limit=limit):
+                        kind = "lift" if limit is None else "limit"
+                self._measures[kind, measured.result.value] += 1
             known = {(fault.kind, fault.subject) for fault in before.snapshot.faults} if before else set()
             for fault in tick.snapshot.faults:
                 self._faults[fault.kind.value] += (fault.kind, fault.subject) not in known
@@ -135,6 +162,18 @@ class Metrics(Collector):
                 "Targets that were set, or tried, or in mode observe only decided.",
                 ("result", "reason", "direction"),
                 self._actions.items(),
+            ),
+            _counter(
+                "balloond_measures",
+                "What was done at the host beside balloons, or tried, or in mode observe only decided.",
+                ("measure", "result"),
+                self._measures.items(),
+            ),
+            _counter(
+                "balloond_reclaim_asked_bytes",
+                "Of guests' memory that the kernel was asked to push out.",
+                (),
+                [((), self._reclaim_asked)],
             ),
             _counter(
                 "balloond_moved_bytes",
@@ -277,6 +316,15 @@ _GUEST: Final[tuple[tuple[str, str, Callable[[Guest], float | None]], ...]] = (
     ("overhead_bytes", "What QEMU needs beside the guest's memory.", lambda guest: guest.overhead),
     ("swapped_bytes", "Of it in the host's swap.", lambda guest: guest.swapped),
 )
+_CGROUP: Final[tuple[tuple[str, str, Callable[[GuestCgroup], int | None]], ...]] = (
+    ("used_bytes", "What its cgroup holds, page cache included.", lambda cgroup: cgroup.used),
+    ("swapped_bytes", "Of its cgroup in the host's swap.", lambda cgroup: cgroup.swapped),
+    (
+        "soft_limit_bytes",
+        "Above it the kernel slows it down; absent: none.",
+        lambda cgroup: cgroup.soft_limit,
+    ),
+)
 _REPORTED: Final[tuple[tuple[str, str, Callable[[Statistics], int | None]], ...]] = (
     (
         "usable_bytes",
@@ -318,6 +366,18 @@ def _of_guests(guests: tuple[Guest, ...], who: _Who) -> Iterator[Metric]:
     for name, documentation, read in _GUEST:
         values = [(who[guest.uuid], read(guest)) for guest in guests]
         yield _gauge(f"balloond_guest_{name}", documentation, _WHO, values)
+    cgroups = [(who[guest.uuid], guest.cgroup) for guest in guests if guest.cgroup is not None]
+    for name, documentation, of in _CGROUP:
+        values = [(whom, of(cgroup)) for whom, cgroup in cgroups]
+        yield _gauge(f"balloond_guest_cgroup_{name}", documentation, _WHO, values)
+    waits = [(whom, cgroup.pressure) for whom, cgroup in cgroups if cgroup.pressure is not None]
+    yield _gauge(
+        "balloond_guest_pressure_ratio",
+        "PSI of memory over 10 s, of the guest's cgroup.",
+        (*_WHO, "kind"),
+        [((*whom, "some"), pressure.some_avg10) for whom, pressure in waits]
+        + [((*whom, "full"), pressure.full_avg10) for whom, pressure in waits],
+    )
     states = [((*who[guest.uuid], guest.state.value), 1) for guest in guests]
     yield _gauge("balloond_guest_state", "1 for what libvirt says of its life.", (*_WHO, "state"), states)
 

@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.log import Level, Log
-from balloond.model import FaultKind, Outcome, Reason, Result, Rung, SetTarget, Tick, Trust, Verdict
+from balloond.model import (
+    FaultKind,
+    LimitSoftly,
+    Measured,
+    Outcome,
+    Reason,
+    Reclaim,
+    Result,
+    Rung,
+    SetTarget,
+    Tick,
+    Trust,
+    Verdict,
+)
 from balloond.units import format_size
 
 OBSERVED_STEP: Final = 0.1
@@ -41,6 +54,7 @@ class Narrator:
         self._standing: dict[_Key, Condition] = {}
         self._names: dict[str, str] | None = None
         self._told: dict[str, tuple[Result, str, SetTarget]] = {}  # the last outcome told of each guest
+        self._relieved: dict[_Key, Condition] = {}  # guests whose memory the kernel was asked to take
 
     def publish(self, tick: Tick) -> None:
         self._arrivals(tick)
@@ -100,7 +114,8 @@ class Narrator:
         )
 
     def _conditions(self, tick: Tick) -> None:
-        now = _conditions_of(tick)
+        self._relieve(tick)
+        now = _conditions_of(tick) | self._relieved
         if tick.snapshot.guests is None or tick.decision.ledger is None:  # what held is taken to hold still
             now |= {key: condition for key, condition in self._standing.items() if condition.needs_sight}
         for key in sorted(now.keys() - self._standing.keys()):
@@ -108,6 +123,41 @@ class Narrator:
         for key in sorted(self._standing.keys() - now.keys()):
             self._log.warning(self._standing[key].ends, **dict(self._standing[key].fields))
         self._standing = now
+
+    def _relieve(self, tick: Tick) -> None:
+        """Reclaiming lasts while the host is orange, though not each turn takes; a limit until it goes."""
+        if tick.decision.rung < Rung.ORANGE:
+            self._relieved = {key: kept for key, kept in self._relieved.items() if key[0] != "reclaim"}
+        for measured in tick.measured:
+            match measured.measure:
+                case Reclaim(uuid=uuid):
+                    self._relieved.setdefault(("reclaim", uuid), _relieved(_RECLAIMED, measured))
+                case LimitSoftly(uuid=uuid, limit=int()):
+                    self._relieved.setdefault(("limit", uuid), _relieved(_LIMITED, measured))
+                case LimitSoftly(uuid=uuid) if measured.result in (Result.DONE, Result.OBSERVED):
+                    self._relieved.pop(("limit", uuid), None)
+                case _:
+                    pass
+        if tick.snapshot.guests is not None:
+            here = {guest.uuid for guest in tick.snapshot.guests}
+            self._relieved = {key: kept for key, kept in self._relieved.items() if key[1] in here}
+
+
+_RECLAIMED: Final = "the host is short; the kernel is asked to swap out memory of the guest"
+_LIMITED: Final = "the host is red; the kernel is asked to hold the guest to a soft limit"
+
+
+def _relieved(begins: str, measured: Measured) -> Condition:
+    measure = measured.measure
+    assert isinstance(measure, Reclaim | LimitSoftly)  # noqa: S101  (so the caller matched)
+    fields = {
+        "guest": measure.name,
+        "uuid": measure.uuid,
+        "words": measure.words,
+        "result": measured.result.value,
+    }
+    fields |= {"detail": measured.detail} if measured.detail else {}
+    return Condition(begins=begins, ends=f"over: {begins}", fields=tuple(fields.items()))
 
 
 def _conditions_of(tick: Tick) -> dict[_Key, Condition]:

@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from typing import Final, TypedDict
 
-from balloond.model import FaultKind, Guest, Host, Ledger, Outcome, Solvency, Tick, Verdict
+from balloond.model import (
+    FaultKind,
+    Guest,
+    GuestCgroup,
+    Host,
+    Ledger,
+    LimitSoftly,
+    Measured,
+    Outcome,
+    Pressure,
+    Reclaim,
+    Solvency,
+    Tick,
+    Verdict,
+)
 
 SCHEMA: Final = 2
 """Raised when a field changes its meaning or goes; a new field does not raise it."""
@@ -81,6 +95,26 @@ class LastStatus(TypedDict):
     detail: str
 
 
+class CgroupStatus(TypedDict):
+    """The guest's own cgroup, as it was some seconds ago."""
+
+    used: int
+    swapped: int | None
+    pressure: PressureStatus | None
+    soft_limit: int | None
+
+
+class ReliefStatus(TypedDict):
+    """What the kernel was last asked to do with a guest's memory."""
+
+    ago_s: float
+    kind: str  # `reclaim`, `limit`, `lift`
+    size: int | None  # to be reclaimed, or the limit; None: the limit was lifted
+    words: str
+    result: str
+    detail: str
+
+
 class GuestStatus(TypedDict):
     """Sizes in bytes; None: not known, or not applicable."""
 
@@ -112,6 +146,8 @@ class GuestStatus(TypedDict):
     reason: str | None
     words: str | None
     last: LastStatus | None
+    cgroup: CgroupStatus | None
+    relief: ReliefStatus | None
 
 
 class Status(TypedDict):
@@ -135,16 +171,23 @@ class History:
     def __init__(self) -> None:
         self._tick: Tick | None = None
         self._last: dict[str, tuple[float, Outcome]] = {}
+        self._relief: dict[str, tuple[float, Measured]] = {}
 
     def publish(self, tick: Tick) -> None:
         """Every value is replaced, never changed, so that other threads may read at any time."""
         last = self._last | {
             outcome.action.uuid: (tick.snapshot.monotonic_s, outcome) for outcome in tick.outcomes
         }
+        relief = self._relief | {
+            each.measure.uuid: (tick.snapshot.monotonic_s, each)
+            for each in tick.measured
+            if isinstance(each.measure, Reclaim | LimitSoftly)
+        }
         if tick.snapshot.guests is not None:
             here = {guest.uuid for guest in tick.snapshot.guests}
             last = {uuid: done for uuid, done in last.items() if uuid in here}
-        self._last, self._tick = last, tick
+            relief = {uuid: done for uuid, done in relief.items() if uuid in here}
+        self._last, self._relief, self._tick = last, relief, tick
 
     @property
     def tick(self) -> Tick | None:
@@ -154,6 +197,10 @@ class History:
     def last(self, uuid: str) -> tuple[float, Outcome] | None:
         """When (monotonic seconds) and what was last done to this guest."""
         return self._last.get(uuid)
+
+    def relief(self, uuid: str) -> tuple[float, Measured] | None:
+        """When (monotonic seconds) and what the kernel was last asked to do with this guest's memory."""
+        return self._relief.get(uuid)
 
 
 def status(tick: Tick, history: History, *, mode: str, version: str) -> Status:
@@ -196,11 +243,15 @@ def _host(host: Host) -> HostStatus:
         swap_free=host.swap_free,
         zram_total=host.zram_total,
         oom_kills=host.oom_kills,
-        pressure=PressureStatus(some_avg10=host.pressure.some_avg10, full_avg10=host.pressure.full_avg10)
-        if host.pressure
-        else None,
+        pressure=_pressure(host.pressure),
         ksm=KsmStatus(run=host.ksm.run, saved=host.ksm.saved, profit=host.ksm.profit) if host.ksm else None,
     )
+
+
+def _pressure(pressure: Pressure | None) -> PressureStatus | None:
+    if pressure is None:
+        return None
+    return PressureStatus(some_avg10=pressure.some_avg10, full_avg10=pressure.full_avg10)
 
 
 def _ledger(ledger: Ledger) -> LedgerStatus:
@@ -235,9 +286,9 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
     obstacle = verdict.obstacle if verdict else guest.obstacle
     demand = bounds if obstacle is None else None  # one that is left alone is not estimated
     heard = statistics is not None and statistics.last_update_s > 0
-    done = history.last(guest.uuid)
     claims = tick.decision.solvency.claims if tick.decision.solvency else ()
     claim = next((each for each in claims if each.uuid == guest.uuid), None)
+    done, relief = history.last(guest.uuid), history.relief(guest.uuid)
     return GuestStatus(
         uuid=guest.uuid,
         name=guest.name,
@@ -269,6 +320,8 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         reason=verdict.reason.value if verdict else None,
         words=verdict.words if verdict else None,
         last=_last(*done, now_s=tick.snapshot.monotonic_s) if done else None,
+        cgroup=_cgroup(guest.cgroup) if guest.cgroup else None,
+        relief=_relief(*relief, now_s=tick.snapshot.monotonic_s) if relief else None,
     )
 
 
@@ -282,4 +335,33 @@ def _last(when_s: float, outcome: Outcome, *, now_s: float) -> LastStatus:
         words=action.words,
         result=outcome.result.value,
         detail=outcome.detail,
+    )
+
+
+def _cgroup(cgroup: GuestCgroup) -> CgroupStatus:
+    return CgroupStatus(
+        used=cgroup.used,
+        swapped=cgroup.swapped,
+        pressure=_pressure(cgroup.pressure),
+        soft_limit=cgroup.soft_limit,
+    )
+
+
+def _relief(when_s: float, done: Measured, *, now_s: float) -> ReliefStatus | None:
+    kind: str
+    most: int | None
+    match done.measure:
+        case Reclaim(size=size, words=words):
+            kind, most = "reclaim", size
+        case LimitSoftly(limit=limit, words=words):
+            kind, most = "lift" if limit is None else "limit", limit
+        case _:
+            return None
+    return ReliefStatus(
+        ago_s=max(0.0, now_s - when_s),
+        kind=kind,
+        size=most,
+        words=words,
+        result=done.result.value,
+        detail=done.detail,
     )

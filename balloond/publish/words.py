@@ -105,6 +105,7 @@ def _warnings(status: Status) -> Iterable[str]:
         )
     if status["solvency"] is not None:
         yield from insolvency(status["solvency"], source=host["source"] if host else "")
+    yield from _relieved(status)
 
 
 def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
@@ -167,6 +168,19 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
 
 
 _LET_CGROUP: Final = "and let the guests' cgroup have it (memory.swap.max, or memory.memsw.limit_in_bytes)"
+
+
+def _relieved(status: Status) -> Iterable[str]:
+    """Whose memory the kernel is asked to take at present, and why."""
+    for guest in status["guests"] or ():
+        relief = guest["relief"]
+        if relief is None or relief["size"] is None or status["rung"] not in ("orange", "red"):
+            continue
+        what = "limited softly to" if relief["kind"] == "limit" else "asked to be swapped out:"
+        yield (
+            f"  !   {_name(guest['name'])} {printable(relief['words'])}: {what} "
+            f"{format_size(relief['size'])}, {relief['result']} {ago(relief['ago_s'])}."
+        )
 
 
 def _pressure(host: HostStatus) -> str:
@@ -283,9 +297,26 @@ def _memory_of(guest: GuestStatus) -> list[str]:
         lines.append(f"Its balloon was asked for {format_size(guest['target'])} and is on its way.")
     if guest["rss"] is not None:
         lines.append(f"On the host, QEMU occupies {format_size(guest['rss'])} for it.")
+    lines += _relief_in_words(guest)
     if guest["swapped"]:
         lines.append(f"{format_size(guest['swapped'])} of it lie in the host's swap.")
     return lines
+
+
+def _relief_in_words(guest: GuestStatus) -> list[str]:
+    """What the kernel does with its memory at our request, while it does."""
+    relief = guest["relief"]
+    if relief is None:
+        return []
+    failed = "" if relief["result"] == "done" else f" It came to this: {relief['result']}"
+    failed += f" ({printable(relief['detail'])})." if failed and relief["detail"] else "." if failed else ""
+    when, why = ago(relief["ago_s"]), printable(relief["words"])
+    if relief["size"] is None:
+        return [f"Its soft limit was lifted {when}: {why}.{failed}"]
+    what = {"limit": "it was limited softly to", "reclaim": "the kernel was asked to swap out"}[
+        relief["kind"]
+    ]
+    return [f"Since it {why}, {what} {format_size(relief['size'])} {when}.{failed}"]
 
 
 def _numbers_of(guest: GuestStatus) -> list[str]:

@@ -9,9 +9,12 @@ from balloond.model import (
     Guest,
     Host,
     Ledger,
+    LimitSoftly,
+    Measured,
     Obstacle,
     Outcome,
     Reason,
+    Reclaim,
     Result,
     Rung,
     SetTarget,
@@ -113,6 +116,18 @@ def outcome(
     return Outcome(action=action, result=result, detail=detail)
 
 
+def reclaimed(
+    uuid: str = UUID, *, size: int = 64 * MIB, result: Result = Result.DONE, detail: str = ""
+) -> Measured:
+    measure = Reclaim(uuid=uuid, name="web-1", size=size, words="holds too much")
+    return Measured(measure=measure, result=result, detail=detail)
+
+
+def limited(uuid: str = UUID, *, limit: int | None, result: Result = Result.DONE) -> Measured:
+    measure = LimitSoftly(uuid=uuid, name="web-1", limit=limit, words="holds too much")
+    return Measured(measure=measure, result=result)
+
+
 def ledger(*, covered: bool = True, own: int = GIB) -> Ledger:
     return Ledger(
         total=8 * GIB,
@@ -132,6 +147,7 @@ def tick(
     number: int = 1,
     verdicts: tuple[Verdict, ...] = (),
     outcomes: tuple[Outcome, ...] = (),
+    measured: tuple[Measured, ...] = (),
     faults: tuple[Fault, ...] = (),
     rung: Rung = Rung.GREEN,
     host: Host | None = HOST,
@@ -163,4 +179,5 @@ def tick(
             else None,
         ),
         outcomes=outcomes,
+        measured=measured,
     )

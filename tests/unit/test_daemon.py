@@ -384,6 +384,8 @@ class Paper:
         self.guests, self.slow_s = guests, slow_s
         self.done: list[SetTarget] = []
         self.restored = self.closed = False
+        self.put_back_after: list[int] = []  # how many targets had been set each time
+        self.pressure_file: str | None = None
 
     def observe(self) -> Snapshot:
         return Snapshot(monotonic_s=time.monotonic(), wall_s=time.time(), host=ROOMY, guests=self.guests)
@@ -395,6 +397,9 @@ class Paper:
 
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
         return ()
+
+    def put_back(self) -> None:
+        self.put_back_after.append(len(self.done))
 
     def fileno(self) -> int:
         return -1
@@ -447,6 +452,7 @@ def test_at_the_end_guests_get_what_is_free_and_periods_are_put_back() -> None:
     paper = Paper(squeezed(1))
     assert live(paper, QUIET) == 0
     assert paper.restored and paper.closed
+    assert paper.put_back_after == [0, len(paper.done) - 1]  # limits go before anybody grows
     assert [(action.reason, action.target > 2 * GIB) for action in paper.done[-1:]] == [
         (Reason.FAREWELL, True)
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from balloond.config.settings import Amount, GuestPolicy, GuestRule, HostPolicy, Mode
-from balloond.model import Decision, Obstacle, Reason, Result, Rung, State, Trust
+from balloond.model import Decision, LimitSoftly, Obstacle, Reason, Reclaim, Result, Rung, State, Trust
 from balloond.units import GIB, MIB
 from tests.made import Lab, Machine, config
 
@@ -526,7 +528,86 @@ def test_a_balloon_that_never_moved_is_told_to_stay_where_it_is() -> None:
     lab = crowd()
     lab["g0"].obeys, lab["g0"].actual = False, 4 * GIB - 12345
     lab.run(25)
-    asked = [action.target for action in lab.done if action.name == "g0"]
-    assert asked[0] < 4 * GIB - MIB
-    assert asked[-1] == 4 * GIB
-    assert type(asked[-1]) is int
+    first, second, *_, last = (action.target for action in lab.done if action.name == "g0")
+    assert first == 4 * GIB - 12345
+    assert second < 4 * GIB - MIB
+    assert last == 4 * GIB - 12345
+
+
+def test_a_daemon_that_starts_tells_each_balloon_that_is_out_to_stay_and_moves_nobody() -> None:
+    lab = crowd(total=12 * GIB)
+    lab["g0"].actual, lab["g1"].actual = GIB + 5, 2 * GIB
+    lab["g0"].uses = GIB
+    tick = lab.run(1)
+    assert [(action.name, action.target) for action in lab.done] == [("g0", GIB + 5), ("g1", 2 * GIB)]
+    assert {verdict.reason for verdict in tick.decision.verdicts} == {Reason.SETTLING}
+    assert tick.decision.hurry  # to look again soon
+    lab.run(1)
+    assert lab["g0"].actual > GIB + 5
+
+
+def hogged(**more: object) -> Lab:
+    """A guest whose balloon does not move holds half of a host that is short; two others work."""
+    hog = Machine(name="hog", resident=4 * GIB, obeys=False)
+    others = [Machine(name=name, maximum=2 * GIB, actual=2 * GIB, uses=GIB) for name in ("a", "b")]
+    return Lab([hog, *others], own=1900 * MIB, swap=8 * GIB, **more)  # type: ignore[arg-type]  # fields of Lab
+
+
+def reclaimed(lab: Lab) -> set[str]:
+    return {each.name for each in lab.taken if isinstance(each, Reclaim)}
+
+
+def limited(lab: Lab) -> list[tuple[str, bool]]:
+    return [(each.name, each.limit is not None) for each in lab.taken if isinstance(each, LimitSoftly)]
+
+
+def test_who_holds_the_hosts_memory_against_its_balloon_is_reclaimed_from_and_limited() -> None:
+    lab = hogged()
+    lab.run(10)
+    assert reclaimed(lab) == {"hog"}
+    assert limited(lab) == [("hog", True)]
+
+
+def test_when_the_host_is_better_the_limit_goes() -> None:
+    lab = hogged()
+    lab.run(10)
+    lab.own = 0
+    lab["hog"].resident = lab["hog"].actual = GIB
+    lab.run(60)
+    assert limited(lab) == [("hog", True), ("hog", False)]
+    taken = len(lab.taken)
+    lab.run(30)
+    assert len(lab.taken) == taken
+
+
+def test_without_hosts_figures_nothing_is_taken_and_a_limit_in_force_is_not_forgotten() -> None:
+    lab = hogged()
+    lab.run(10)
+    lab.taken.clear()
+    lab.host_lost = True
+    lab.run(3)
+    assert lab.taken == []
+    lab.host_lost, lab.own = False, 0
+    lab["hog"].resident = lab["hog"].actual = GIB
+    lab.run(60)
+    assert limited(lab) == [("hog", False)]
+
+
+def test_a_change_of_mode_forgets_limits_since_it_puts_them_back() -> None:
+    lab = hogged()
+    lab.run(10)
+    active = lab.config
+    lab.config = replace(active, mode=Mode.OBSERVE)
+    lab.run(2)
+    lab.config = active
+    lab.taken.clear()
+    lab.run(2)
+    assert limited(lab) == [("hog", True)]
+
+
+def test_who_is_unmanaged_is_neither_reclaimed_from_nor_counted_on() -> None:
+    rule = GuestRule(name="hog", policy=GuestPolicy(manage=False))
+    lab = hogged(config=config(guests=(rule,)))
+    lab.run(20)
+    assert "hog" not in reclaimed(lab)
+    assert limited(lab) == []

@@ -108,6 +108,7 @@ def test_of_a_guest_that_is_left_alone_nothing_is_known_but_what_it_has() -> Non
         ceiling=8 * GIB,
         margin=0,
         in_distress=False,
+        suffers=False,
         squeezed=False,
         overhead=7,
         sampled_s=None,

@@ -71,6 +71,14 @@ def test_swapping_in_more_than_a_mebibyte_a_second_is_distress_at_once() -> None
     assert not look(AT_EASE, sample(swapped_in=2 * MIB)).acute
 
 
+def test_without_a_new_sample_a_rush_goes_on_and_the_next_one_may_end_it() -> None:
+    rushing = look(AT_EASE, sample(swapped_in=2 * MIB + 1))
+    assert look(rushing, None, now_s=2001.0).acute
+    at_once = replace(sample(swapped_in=0), elapsed_s=0.0)
+    assert look(rushing, at_once, now_s=2001.0).acute
+    assert not look(rushing, sample(swapped_in=0), now_s=2002.0).acute
+
+
 def test_faults_are_distress_when_seen_twice_running() -> None:
     limit = 0.002 * GIB / 4096 / 30  # pages in two seconds
     once = look(AT_EASE, sample(faulted=int(limit) + 1))

@@ -80,6 +80,7 @@ def seen(
         ceiling=ceiling,
         margin=0,
         in_distress=False,
+        suffers=False,
         squeezed=False,
         overhead=0,
         memory=None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from balloond.log import Level, Log, printable, to_standard_error
-from balloond.model import Fault, FaultKind, Reason, Result, Rung, Trust
+from balloond.model import Fault, FaultKind, Measured, Reason, Result, Rung, SetMerging, Trust
 from balloond.publish import narrate
 from balloond.publish.narrate import Narrator
 from balloond.units import GIB
@@ -212,3 +212,51 @@ def test_at_debug_each_tick_is_one_line(page: Page) -> None:
     Narrator(page.log(Level.DEBUG)).publish(sealed.tick())
     (line,) = [line for line in page.fresh() if line.startswith("DEBUG")]
     assert line == 'DEBUG tick number=1 rung=green guests=0 headroom="4 GiB" actions=0 faults=0'
+
+
+TAKES = "the kernel is asked to swap out memory"
+LIMITS = "the kernel is asked to hold the guest to a soft limit"
+
+
+def told(page: Page, words: str) -> list[str]:
+    return [line for line in page.fresh() if words in line]
+
+
+def test_reclaiming_is_told_when_it_begins_and_when_the_host_is_better(page: Page) -> None:
+    narrator = Narrator(page.log())
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(sealed.reclaimed(),)))
+    (line,) = told(page, TAKES)
+    assert line.startswith("WARNING") and "guest=web-1" in line
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(sealed.reclaimed(),)))
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE))  # a turn in which none was due
+    assert told(page, TAKES) == []
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.YELLOW))
+    (line,) = told(page, TAKES)
+    assert line.startswith("WARNING over:")
+
+
+def test_a_soft_limit_is_told_until_it_is_really_lifted(page: Page) -> None:
+    narrator = Narrator(page.log())
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.RED, measured=(sealed.limited(limit=GIB),)))
+    assert len(told(page, LIMITS)) == 1
+    failed = sealed.limited(limit=None, result=Result.REFUSED)
+    narrator.publish(sealed.tick(sealed.guest(), measured=(failed,)))
+    assert told(page, LIMITS) == []
+    narrator.publish(sealed.tick(sealed.guest(), measured=(sealed.limited(limit=None),)))
+    assert len(told(page, f"over: the host is red; {LIMITS}")) == 1
+
+
+def test_a_measure_that_failed_says_so_and_a_guest_that_is_gone_is_forgotten(page: Page) -> None:
+    narrator = Narrator(page.log())
+    failed = sealed.reclaimed(result=Result.REFUSED, detail="this kernel has no memory.reclaim")
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(failed,)))
+    (line,) = told(page, TAKES)
+    assert 'result=refused detail="this kernel has no memory.reclaim"' in line
+    narrator.publish(sealed.tick(rung=Rung.ORANGE))
+    assert len(told(page, "over: the host is short")) == 1
+
+
+def test_merging_is_not_taken_for_a_guests_matter(page: Page) -> None:
+    merging = Measured(measure=SetMerging(run=1, words=""), result=Result.DONE)
+    Narrator(page.log()).publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(merging,)))
+    assert told(page, "asked to") == []

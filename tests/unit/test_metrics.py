@@ -19,7 +19,20 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from balloond.config.settings import Listen
-from balloond.model import Fault, FaultKind, Host, Ksm, Obstacle, Pressure, Result, Rung, Statistics
+from balloond.model import (
+    Fault,
+    FaultKind,
+    GuestCgroup,
+    Host,
+    Ksm,
+    Measured,
+    Obstacle,
+    Pressure,
+    Result,
+    Rung,
+    SetMerging,
+    Statistics,
+)
 from balloond.policy.solvency import most
 from balloond.publish import scrape
 from balloond.publish.metrics import Metrics
@@ -240,20 +253,26 @@ def everything() -> Metrics:
     statistics = Statistics(
         last_update_s=1, untrusted_usable=1, untrusted_swap_in=1, untrusted_major_faults=1
     )
+    waits = Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1)
     host = Host(
         total=8 * GIB,
         available=5 * GIB,
-        pressure=Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1),
+        pressure=waits,
         ksm=Ksm(run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None),
     )
     pinned = sealed.verdict(sealed.UUID_2, obstacle=Obstacle.LOCKED)
     metrics.publish(
         sealed.tick(
-            replace(sealed.guest(statistics=statistics), swapped=MIB),
+            replace(
+                sealed.guest(statistics=statistics),
+                swapped=MIB,
+                cgroup=GuestCgroup(used=GIB, swapped=MIB, pressure=waits, soft_limit=GIB),
+            ),
             sealed.guest(sealed.UUID_2),
             host=host,
             verdicts=(sealed.verdict(), pinned),
             outcomes=(sealed.outcome(),),
+            measured=(sealed.reclaimed(),),
             rung=Rung.RED,
         )
     )
@@ -269,6 +288,19 @@ def test_every_metric_is_documented_and_every_documented_metric_exists() -> None
         if name.startswith("balloond_")
     }
     assert exported == documented
+
+
+def test_what_is_done_at_the_host_is_counted_and_only_what_was_asked_for_as_asked() -> None:
+    metrics = Metrics()
+    refused = sealed.reclaimed(result=Result.REFUSED)
+    limits = (sealed.limited(limit=GIB), sealed.limited(limit=None))
+    merging = Measured(measure=SetMerging(run=1, words=""), result=Result.DONE)
+    metrics.publish(sealed.tick(measured=(sealed.reclaimed(size=32 * MIB), refused, *limits, merging)))
+    samples = scraped(metrics)
+    for kind, result in (("reclaim", "done"), ("reclaim", "refused"), ("limit", "done"), ("lift", "done")):
+        assert value(samples, "balloond_measures_total", measure=kind, result=result) == 1
+    assert value(samples, "balloond_measures_total", measure="merge", result="done") == 1
+    assert value(samples, "balloond_reclaim_asked_bytes_total") == 32 * MIB
 
 
 def test_names_follow_the_conventions_and_the_units_are_base_units() -> None:

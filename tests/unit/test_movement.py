@@ -26,8 +26,21 @@ ASKED = ask(Movement(), guest(2 * GIB), GIB, Reason.REFILL, 100.0)
 def test_what_was_asked_is_remembered() -> None:
     before = Movement(told=5, nearest=7, aside_s=120.0, aside_until_s=9.0, grown_s=1.0)
     assert ask(before, guest(2 * GIB), GIB, Reason.REFILL, 100.0) == replace(
-        before, target=GIB, reason=Reason.REFILL, nearest=GIB, progressed_s=100.0, changed_s=100.0
+        before,
+        target=GIB,
+        reason=Reason.REFILL,
+        nearest=GIB,
+        progressed_s=100.0,
+        changed_s=100.0,
+        shrunk_s=100.0,
     )
+
+
+def test_only_a_shrink_is_remembered_as_one() -> None:
+    before = Movement(shrunk_s=1.0)
+    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0).shrunk_s == 100.0
+    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0).shrunk_s == 1.0
+    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0).shrunk_s == 1.0
 
 
 def test_only_a_growth_is_remembered_as_one() -> None:

@@ -25,6 +25,7 @@ DEMAND = Demand(
     ceiling=4 * GIB,
     margin=256 * MIB,
     in_distress=False,
+    suffers=False,
     squeezed=False,
     overhead=0,
     sampled_s=NOW_S,
@@ -153,10 +154,53 @@ def test_a_broken_guarantee_is_mended_from_eight_mebibytes_on() -> None:
 
 
 def test_distress_is_met_beyond_the_entitlement_but_not_at_red() -> None:
-    sick = at(want=int(2.5 * GIB), entitlement=2 * GIB + 100 * MIB, in_distress=True)
+    sick = at(want=int(2.5 * GIB), entitlement=2 * GIB + 100 * MIB, in_distress=True, suffers=True)
     assert moved(sick, headroom=PLENTY) == (int(2.5 * GIB), Reason.DISTRESS)
     assert moved(sick, headroom=PLENTY, rung=Rung.ORANGE) == (int(2.5 * GIB), Reason.DISTRESS)
     assert moved(sick, headroom=PLENTY, rung=Rung.RED) == (2 * GIB + 100 * MIB, Reason.DISTRESS)
+
+
+def test_who_suffered_lately_and_suffers_no_more_has_no_claim_above_its_entitlement() -> None:
+    convalescent = at(want=3 * GIB, entitlement=2 * GIB + 100 * MIB, in_distress=True)
+    assert moved(convalescent, headroom=PLENTY)[0] == 2 * GIB + 100 * MIB
+
+
+GAVE = Movement(shrunk_s=NOW_S - 59.9)
+
+
+def test_who_gave_lately_gets_no_more_than_it_works_with() -> None:
+    assert moved(at(want=3 * GIB, need=2 * GIB, movement=GAVE), headroom=PLENTY) == STILL
+    long_ago = Movement(shrunk_s=NOW_S - 60)
+    assert moved(at(want=3 * GIB, need=2 * GIB, movement=long_ago)) == (3 * GIB, Reason.NEED)
+    works = at(want=3 * GIB, need=2 * GIB + 1, movement=GAVE)
+    assert moved(works) == (3 * GIB, Reason.NEED)
+    wanting = at(want=3 * GIB, need=2 * GIB, movement=GAVE)
+    for urgent in (
+        replace(wanting.demand, suffers=True),
+        replace(wanting.demand, squeezed=True),
+        replace(wanting.demand, guarantee=3 * GIB),
+    ):
+        assert moved(replace(wanting, demand=urgent), headroom=PLENTY)[0] == 3 * GIB
+
+
+def test_who_gave_gets_nothing_from_the_surplus_for_a_minute_unless_everything_fits() -> None:
+    entitled = at(2 * GIB, want=GIB, entitlement=4 * GIB, movement=GAVE)
+    assert moved(entitled, headroom=2 * POOL) == STILL
+    assert moved(entitled, headroom=2 * POOL, fits=True)[1] is Reason.FITS
+
+
+def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
+    def lacking(lack: int, *, squeezed: bool = False, suffers: bool = False) -> tuple[int | None, Reason]:
+        position = at(want=2 * GIB + lack, need=GIB, movement=GAVE, squeezed=squeezed, suffers=suffers)
+        return moved(position, headroom=PLENTY)
+
+    turn = 2 * int(0.01 * 4 * GIB)
+    assert lacking(turn, squeezed=True) == (2 * GIB + turn, Reason.NEED)
+    assert lacking(turn - 1, squeezed=True) == STILL
+    assert lacking(8 * MIB, suffers=True) == (2 * GIB + 8 * MIB, Reason.DISTRESS)
+    grown_since = Movement(shrunk_s=NOW_S - 59, grown_s=NOW_S - 58)
+    squeezed = at(want=2 * GIB + 8 * MIB, need=GIB, squeezed=True, movement=grown_since)
+    assert moved(squeezed) == (2 * GIB + 8 * MIB, Reason.NEED)
 
 
 def test_a_squeezed_guest_is_urgent_too() -> None:
@@ -166,13 +210,13 @@ def test_a_squeezed_guest_is_urgent_too() -> None:
 
 
 def test_the_last_quarter_of_the_pool_is_only_for_what_guests_are_entitled_to() -> None:
-    sick = at(want=3 * GIB, entitlement=2 * GIB, in_distress=True)
+    sick = at(want=3 * GIB, entitlement=2 * GIB, suffers=True)
     assert moved(sick, headroom=300 * MIB) == (2 * GIB + 44 * MIB, Reason.DISTRESS)
     entitled = replace(sick, entitlement=2 * GIB + 100 * MIB)
     assert moved(entitled, headroom=300 * MIB) == (2 * GIB + 100 * MIB, Reason.DISTRESS)
     owed = at(want=3 * GIB, need=3 * GIB)
     assert moved(owed, headroom=300 * MIB) == (2 * GIB + 300 * MIB, Reason.NEED)
-    promised = at(want=3 * GIB, entitlement=0, guarantee=2 * GIB + 200 * MIB, in_distress=True)
+    promised = at(want=3 * GIB, entitlement=0, guarantee=2 * GIB + 200 * MIB, suffers=True)
     assert moved(promised, headroom=300 * MIB) == (2 * GIB + 200 * MIB, Reason.DISTRESS)
 
 
@@ -184,7 +228,7 @@ def test_growth_is_never_more_than_the_headroom_and_without_any_it_waits() -> No
 
 
 def test_distress_comes_first_then_broken_guarantees_then_whoever_lacks_most_of_its_size() -> None:
-    sick = at(want=2 * GIB + 200 * MIB, in_distress=True)
+    sick = at(want=2 * GIB + 200 * MIB, in_distress=True, suffers=True)
     squeezed = at(want=2 * GIB + 200 * MIB, squeezed=True)
     poor = at(GIB, want=GIB + 200 * MIB, guarantee=GIB + 200 * MIB, need=GIB)
     most, least = at(want=2 * GIB + 300 * MIB), at(want=2 * GIB + 200 * MIB)

@@ -9,7 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from balloond.model import Fault, FaultKind, Obstacle, PoolSource, Reason, Result, Rung, State, Tick, Trust
+from balloond.model import (
+    Fault,
+    FaultKind,
+    GuestCgroup,
+    Measured,
+    Obstacle,
+    PoolSource,
+    Pressure,
+    Reason,
+    Result,
+    Rung,
+    SetMerging,
+    State,
+    Tick,
+    Trust,
+)
 from balloond.policy.solvency import most
 from balloond.publish.journal import Journal, to_json
 from balloond.publish.status import GuestStatus, History, Status, status
@@ -114,6 +129,50 @@ def test_no_swap_is_asked_for_where_none_would_help() -> None:
 def test_zram_is_told_apart_from_swap_that_counts() -> None:
     host = replace(sealed.HOST, swap_total=3 * GIB, swap_free=3 * GIB, zram_total=GIB, zram_free=GIB)
     assert "(1 GiB of it zram, which counts as none)" in describe_status(published(sealed.tick(host=host)))
+
+
+def test_what_the_kernel_was_asked_to_do_with_a_guest_is_remembered_and_explained() -> None:
+    first = sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(sealed.reclaimed(detail="x"),))
+    answer = published(first, sealed.tick(sealed.guest(), number=2, rung=Rung.ORANGE))
+    relief = only_guest(answer)["relief"]
+    assert relief == {
+        "ago_s": 2.0, "kind": "reclaim", "size": 64 * MIB, "words": "holds too much",
+        "result": "done", "detail": "x",
+    }  # fmt: skip
+    assert "web-1 holds too much: asked to be swapped out: 64 MiB, done 2 s ago." in describe_status(answer)
+    explained = explain(only_guest(answer), answer)
+    assert "Since it holds too much, the kernel was asked to swap out 64 MiB 2 s ago." in explained
+
+
+def test_a_limit_and_its_lifting_are_explained() -> None:
+    limited = sealed.tick(sealed.guest(), rung=Rung.RED, measured=(sealed.limited(limit=GIB),))
+    answer = published(limited)
+    assert "Since it holds too much, it was limited softly to 1 GiB 0 s ago." in explain(
+        only_guest(answer), answer
+    )
+    assert "web-1 holds too much: limited softly to 1 GiB, done 0 s ago." in describe_status(answer)
+    refused = sealed.limited(limit=None, result=Result.REFUSED)
+    answer = published(limited, sealed.tick(sealed.guest(), number=2, measured=(refused,)))
+    assert "Its soft limit was lifted 0 s ago: holds too much. It came to this: refused." in explain(
+        only_guest(answer), answer
+    )
+    assert "softly" not in describe_status(answer)
+
+
+def test_relief_is_forgotten_with_its_guest_and_merging_is_none_of_it() -> None:
+    merging = Measured(measure=SetMerging(run=1, words=""), result=Result.DONE)
+    history = History()
+    history.publish(sealed.tick(sealed.guest(), measured=(sealed.reclaimed(), merging)))
+    history.publish(sealed.tick(sealed.guest(sealed.UUID_2), number=2))
+    assert history.relief(sealed.UUID) is None
+
+
+def test_a_guests_own_cgroup_is_shown() -> None:
+    cgroup = GuestCgroup(used=GIB, pressure=Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1))
+    answer = published(sealed.tick(replace(sealed.guest(), cgroup=cgroup)))
+    assert only_guest(answer)["cgroup"] == {
+        "used": GIB, "swapped": None, "pressure": {"some_avg10": 0.1, "full_avg10": 0.0}, "soft_limit": None,
+    }  # fmt: skip
 
 
 # --- in words --------------------------------------------------------------------------------------------

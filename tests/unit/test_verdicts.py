@@ -19,6 +19,7 @@ DEMAND = Demand(
     ceiling=4 * GIB,
     margin=256 * MIB,
     in_distress=False,
+    suffers=False,
     squeezed=False,
     overhead=0,
     memory=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,16 +12,28 @@ import pytest
 
 from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Mode
 from balloond.host.processes import PROGRAM_MOST
-from balloond.host.world import APPLY_MOST_S, OBSERVE_LEAST_S, OBSERVE_MOST_S, SET_MOST_S, RealWorld
+from balloond.host.relief import Relief
+from balloond.host.world import (
+    APPLY_MOST_S,
+    CGROUPS_EACH_S,
+    OBSERVE_LEAST_S,
+    OBSERVE_MOST_S,
+    SET_MOST_S,
+    TAKE_MOST_S,
+    RealWorld,
+)
 from balloond.model import (
     Fault,
     FaultKind,
     Guest,
+    GuestCgroup,
     Host,
+    LimitSoftly,
     Obstacle,
     Outcome,
     PoolSource,
     Reason,
+    Reclaim,
     Result,
     SetTarget,
     Snapshot,
@@ -29,6 +42,7 @@ from balloond.units import GIB, KIB, MIB, PAGE
 from tests.fixtures.hosts import (
     BATCH,
     DB,
+    V2,
     WEB,
     Files,
     cgroup_v2,
@@ -405,3 +419,102 @@ def test_memory_that_is_backed_by_a_file_is_not_taken_for_a_program(scene: Scene
     scene.guests.guests = (guest(WEB, "web"),)
     (seen,) = scene.world.observe().guests or ()
     assert seen.program == PROGRAM_MOST
+
+
+# --- what is done at the host ----------------------------------------------------------------------------
+
+
+def on_orange(scene: Scene) -> str:
+    """A guest whose cgroup can be acted upon; where that is in the tree."""
+    own = f"{V2}{scope(101, 'web')}"
+    scene.run_guests(web=300 * MIB)
+    scene.plant(cgroup_v2(scope(101, "web"), usage=GIB), {f"{own}/memory.reclaim": ""})
+    scene.world.observe()
+    return own
+
+
+def text(scene: Scene, path: str) -> str:
+    return (scene.root / path.lstrip("/")).read_text().strip()
+
+
+LIMIT = LimitSoftly(uuid=WEB, name="web", limit=GIB, words="")
+
+
+def test_a_soft_limit_is_set_and_put_back(scene: Scene) -> None:
+    own = on_orange(scene)
+    (measured,) = scene.world.take([LIMIT])
+    assert (measured.measure, measured.result) == (LIMIT, Result.DONE)
+    assert text(scene, f"{own}/memory.high") == str(GIB)
+    assert (scene.root / "run/balloond/limits.json").exists()
+    scene.world.put_back()
+    assert text(scene, f"{own}/memory.high") == "max"
+
+
+def test_memory_is_reclaimed_from_a_guests_own_cgroup(scene: Scene) -> None:
+    own = on_orange(scene)
+    (measured,) = scene.world.take([Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
+    assert measured.result is Result.DONE
+    until = time.monotonic() + 10
+    while text(scene, f"{own}/memory.reclaim") != str(32 * MIB):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    scene.world.put_back()
+
+
+def test_nothing_is_done_to_a_guest_that_is_gone(scene: Scene) -> None:
+    gone = scene.world.take([LIMIT, Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
+    assert [one.result for one in gone] == [Result.REFUSED, Result.REFUSED]
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_turn(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_orange(scene)
+
+    def slow(*_: object) -> tuple[Result, str]:
+        scene.clock.now_s += TAKE_MOST_S / 2
+        return Result.DONE, ""
+
+    monkeypatch.setattr(Relief, "limit", slow)
+    results = [one.result for one in scene.world.take([LIMIT] * 4)]
+    assert results == [Result.DONE, Result.DONE, Result.BUSY, Result.BUSY]
+
+
+def cgroup_of(snapshot: Snapshot) -> GuestCgroup | None:
+    return by_name(snapshot)["web"].cgroup
+
+
+def test_guests_cgroups_are_read_now_and_then_and_each_turn_while_memory_is_reclaimed(scene: Scene) -> None:
+    on_orange(scene)
+
+    def used_after(elapsed_s: float, usage: int) -> int:
+        scene.plant(cgroup_v2(scope(101, "web"), usage=usage))
+        scene.clock.now_s += elapsed_s
+        cgroup = cgroup_of(scene.world.observe())
+        assert cgroup is not None
+        return cgroup.used
+
+    assert used_after(CGROUPS_EACH_S / 2, 2 * GIB) == GIB
+    assert used_after(CGROUPS_EACH_S / 2, 2 * GIB) == 2 * GIB
+    scene.world.take([Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
+    assert used_after(0.1, GIB) == GIB
+    scene.world.put_back()
+
+
+def test_a_guest_that_went_takes_what_was_known_of_its_cgroup_along(scene: Scene) -> None:
+    on_orange(scene)
+    assert cgroup_of(scene.world.observe()) is not None
+    scene.guests.guests, scene.guests.pids, scene.guests.appearing = (), {}, {}
+    scene.world.observe()
+    scene.guests.guests = (guest(WEB, "web"),)
+    assert cgroup_of(scene.world.observe()) is None
+
+
+def test_the_file_of_the_pools_own_pressure_is_known(scene: Scene) -> None:
+    scene.run_guests(web=300 * MIB)
+    scene.plant(cgroup_v2("/"))
+    scene.world.observe()
+    assert scene.world.pressure_file is None
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB))
+    scene.world.observe()
+    assert scene.world.pressure_file == f"{V2}{SLICE}/memory.pressure"
