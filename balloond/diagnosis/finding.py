@@ -23,7 +23,7 @@ class Finding:
     subject: str  # a guest's name, or `host`
     what: str
     why: str  # it matters
-    command: str = ""  # what mends it; empty: nothing to do
+    command: str = ""  # what mends it, with GUEST for the guest's name; empty: nothing to do
 
 
 HOST = "host"

@@ -91,7 +91,7 @@ def _balloon(guest: Guest, traits: Traits) -> Iterator[Finding]:
             yield advice(
                 "free page reporting is off",
                 "what the guest frees stays with it on the host, which then swaps pages that nobody uses",
-                "virsh edit GUEST: <memballoon model='virtio' freePageReporting='on'>; from its next start",
+                "virsh edit GUEST: <memballoon model='virtio' freePageReporting='on'> (from its next start)",
                 of=guest.name,
             )
         else:
@@ -100,7 +100,7 @@ def _balloon(guest: Guest, traits: Traits) -> Iterator[Finding]:
         yield advice(
             "deflate-on-oom is off",
             "a guest that grows faster than balloond can follow meets its own OOM killer with a full balloon",
-            "virsh edit GUEST: <memballoon model='virtio' autodeflate='on'>; from its next start",
+            "virsh edit GUEST: <memballoon model='virtio' autodeflate='on'> (from its next start)",
             of=guest.name,
         )
 

@@ -6,6 +6,7 @@ once.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypedDict
@@ -49,7 +50,7 @@ def report(findings: Sequence[Finding]) -> Report:
                 subject=finding.subject,
                 what=finding.what,
                 why=finding.why,
-                command=finding.command,
+                command=_command(finding.command, [finding.subject]),
             )
             for finding in findings
         ],
@@ -76,4 +77,9 @@ def _lines(finding: Finding, names: list[str]) -> Iterator[str]:
     yield f"{_HEADINGS[finding.severity]:<7} {shown}{more}: {finding.what}"
     yield f"        why: {finding.why}"
     if finding.command:
-        yield f"        do:  {finding.command}"
+        yield f"        do:  {printable(_command(finding.command, names))}"
+
+
+def _command(command: str, names: list[str]) -> str:
+    """The command for one guest; for several `GUEST` stands for each of them."""
+    return command.replace("GUEST", shlex.quote(names[0])) if len(names) == 1 else command

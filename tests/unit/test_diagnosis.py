@@ -243,6 +243,13 @@ def test_a_finding_of_many_guests_is_told_once() -> None:
     assert "guest-0, guest-1, guest-2, guest-3, guest-4, guest-5 and 3 more: same" in text
 
 
+def test_a_command_names_the_guest_as_the_shell_takes_it_where_there_is_one() -> None:
+    findings = [unsafe("a", "b", "virsh edit GUEST", of=name) for name in ("web 1; rm -rf /", "db")]
+    assert "do:  virsh edit 'web 1; rm -rf /'" in describe_findings(findings[:1])
+    assert "do:  virsh edit GUEST" in describe_findings(findings)
+    assert report(findings)["findings"][1]["command"] == "virsh edit db"
+
+
 def test_a_guests_name_cannot_pretend_to_be_another_line() -> None:
     text = describe_findings([told("x", "y", of="web\nnote    host: all is well\x1b[2J")])
     assert "\x1b" not in text
