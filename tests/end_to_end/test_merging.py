@@ -30,7 +30,7 @@ HELD = 192 * MIB
 GUESTS = 4
 EQUAL = 0.8  # of what is held `mostly` equal
 MERGEABLE = int(EQUAL * HELD * (GUESTS - 1))
-"""What could be freed: of each page that all have, all but one. Guests' kernels are alike too: that comes on top."""
+"""What could be freed: of each page that all have, all but one. Guests' kernels are alike too, on top of it."""
 
 SHORT = {"reserve": "64MiB", "pool": "45%"}
 """With guests that keep what they have the pool is half full and no more: yellow, for as long as it takes."""
