@@ -350,9 +350,9 @@ signals:
   SIGHUP            read the configuration again. A broken file changes nothing;
                     its faults are logged. The keys libvirt.uri, control.socket
                     and state.directory need a restart.
-  SIGTERM, SIGINT   stop: hand out to the guests what is free, put their
-                    statistics periods back, and end within 10 seconds. A second
-                    one ends at once, which is safe too.
+  SIGTERM, SIGINT   stop: hand out to the guests what is free, put statistics
+                    periods and merging back, and end within 10 seconds. A
+                    second one ends at once, which is safe too.
 
 exit status:
   0   stopped by a signal

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule, HostPolicy
+from balloond.config.settings import (
+    Amount,
+    Config,
+    GuestPolicy,
+    GuestRule,
+    HostPolicy,
+    KsmMode,
+    KsmPolicy,
+)
 from balloond.sim import faults
 from balloond.sim.faults import Lasting
 from balloond.sim.guest import Balloon, SimGuest, Voice
@@ -107,6 +115,7 @@ class _Maker:
             host=HostPolicy(reserve=reserve, pool=Amount(share=chance.choice((0.03, 0.05, 0.1)))),
             defaults=GuestPolicy(minimum=Amount(share=chance.choice((0.1, 0.25)))),
             guests=rules,
+            ksm=KsmPolicy(mode=KsmMode.STEER if count % 2 else KsmMode.LEAVE),
         )
 
     def _own(self, base: float, *, quiet: bool) -> Path:

@@ -19,11 +19,13 @@ from balloond.model import (
     Guest,
     Host,
     Ksm,
+    KsmSettings,
     Measure,
     Measured,
     Outcome,
     Pressure,
     Result,
+    SetMerging,
     SetTarget,
     Snapshot,
 )
@@ -35,6 +37,9 @@ EPOCH_S: Final = 1_750_000_000.0
 
 PSI_S: Final = 10.0
 """The kernel averages `avg10` over so long."""
+
+SCAN_S: Final = 5e-6
+"""What a page costs ksmd: between one that it only looks at and one that it merges."""
 
 OVERRUN: Final = 0.001
 """Of the host's memory: so much beyond it is rounding, not want."""
@@ -65,9 +70,40 @@ class Merging:
     falls, guests have written to merged pages, and each write takes a page back at once."""
 
     share: float = 0.0  # of resident memory that has equals elsewhere
-    speed: float = 0.0  # bytes merged a second
+    speed: float = 0.0  # bytes that ksmd goes over, and merges, a second
     saved: float = 0.0
     broken: float = 0.0  # bytes that copy-on-write took back so far
+    scanned: float = 0.0
+    scans: float = 0.0
+    put: KsmSettings | None = None  # what it was last set to; None: nobody steers it
+
+    @property
+    def settings(self) -> KsmSettings:
+        return self.put or KsmSettings(run=1, pages_to_scan=int(self.speed / PAGE), sleep_ms=20)
+
+    @property
+    def cpu_s(self) -> float:
+        return self.scanned / PAGE * SCAN_S
+
+    def set(self, to: KsmSettings) -> None:
+        """As the kernel would, without an advisor."""
+        now = self.settings
+        run = now.run if to.run is None else to.run
+        pages = now.pages_to_scan if to.pages_to_scan is None else to.pages_to_scan
+        self.put = KsmSettings(run=run, pages_to_scan=pages, sleep_ms=20)
+        self.speed = (pages or 0) * PAGE / (0.020 + (pages or 0) * SCAN_S)
+        if run == 2:
+            self.broken += self.saved
+            self.saved = 0.0
+
+    def live(self, resident: float, elapsed_s: float) -> None:
+        """Guests wrote, and ksmd went on, for so long."""
+        possible = self.share * resident
+        self.broken += max(0.0, self.saved - possible)
+        looked = self.speed * elapsed_s if self.settings.run == 1 else 0.0
+        self.saved = min(possible, self.saved + looked)
+        self.scanned += looked
+        self.scans += looked / max(1.0, resident)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,8 +202,14 @@ class SimWorld:
         return tuple(self._apply(action, by_uuid.get(action.uuid)) for action in actions)
 
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
-        """Nothing is done: a simulated host has no knobs but its guests' balloons."""
-        return tuple(Measured(measure=each, result=Result.REFUSED, detail="simulated") for each in measures)
+        """Merging obeys; a simulated host has no other knobs but its guests' balloons."""
+        return tuple(self._take(measure) for measure in measures)
+
+    def _take(self, measure: Measure) -> Measured:
+        if not isinstance(measure, SetMerging):
+            return Measured(measure=measure, result=Result.REFUSED, detail="simulated")
+        self.host.merging.set(measure.to)
+        return Measured(measure=measure, result=Result.DONE)
 
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:
@@ -205,7 +247,7 @@ class SimWorld:
         host = self.host
         running = self.running
         resident = sum(guest.resident + guest.qemu for guest in running)
-        self._merge(resident, elapsed_s)
+        host.merging.live(resident, elapsed_s)
         beyond = resident + self.own() - host.merging.saved - host.total
         at_most = host.swap_speed * elapsed_s
         waits = 0.0
@@ -222,14 +264,6 @@ class SimWorld:
             self._kill_somebody(running)
         self._spread_swap(self.running)
         self._settle_pressure(waits, elapsed_s)
-
-    def _merge(self, resident: float, elapsed_s: float) -> None:
-        merging = self.host.merging
-        if not merging.speed and not merging.saved:
-            return
-        possible = merging.share * resident
-        merging.broken += max(0.0, merging.saved - possible)
-        merging.saved = min(possible, merging.saved + merging.speed * elapsed_s)
 
     def _spread_swap(self, running: list[SimGuest]) -> None:
         """What is swapped is every guest's in proportion to its resident memory."""
@@ -260,8 +294,6 @@ class SimWorld:
         host = self.host
         resident = sum(guest.resident + guest.qemu for guest in self.running)
         used = resident + self.own() - host.merging.saved - host.swapped
-        saved = int(host.merging.saved)
-        scanned_pages = int(host.merging.speed / PAGE)
         return Host(
             total=host.total,
             available=min(host.total, max(0, int(host.total - used))),
@@ -272,8 +304,23 @@ class SimWorld:
             pressure=Pressure(some_avg10=host.pressure, full_avg10=0.0, some_total_us=int(host.pressure_us))
             if host.has_psi
             else None,
-            ksm=Ksm(
-                run=1, saved=saved, profit=saved, full_scans=0, pages_to_scan=scanned_pages, advisor=None
-            ),
+            ksm=_show_ksm(host.merging),
             oom_kills=host.oom_kills,
         )
+
+
+def _show_ksm(merging: Merging) -> Ksm:
+    settings, saved = merging.settings, int(merging.saved)
+    return Ksm(
+        run=settings.run or 0,
+        saved=saved,
+        profit=saved,
+        full_scans=int(merging.scans),
+        pages_to_scan=settings.pages_to_scan or 0,
+        advisor=None,
+        scanned=int(merging.scanned),
+        cpu_s=merging.cpu_s,
+        broken=int(merging.broken),
+        settings=settings,
+        put=merging.put,
+    )

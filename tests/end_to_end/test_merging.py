@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,10 +30,10 @@ HELD = 192 * MIB
 GUESTS = 4
 EQUAL = 0.8  # of what is held `mostly` equal
 MERGEABLE = int(EQUAL * HELD * (GUESTS - 1))
-"""What could be freed: of each page that all have, all but one. Guests' kernels are alike too, on top."""
+"""What could be freed: of each page that all have, all but one. Guests' kernels are alike too, on top of it."""
 
 SHORT = {"reserve": "64MiB", "pool": "45%"}
-"""With guests that keep what they have, a pool that is never full and half full: yellow, all the time."""
+"""With guests that keep what they have the pool is half full and no more: yellow, for as long as it takes."""
 
 ALL_OF_IT = {"manage": True, "minimum": "100%"}
 
@@ -84,13 +84,11 @@ def stance(daemon: Daemon, name: str) -> bool:
     return daemon.metric("balloond_host_ksm_stance", stance=name, missing=0.0) == 1
 
 
-def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(
-    found: KsmSettings, lab: Lab, record_property: Callable[[str, object], None]
-) -> None:
+def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(found: KsmSettings, lab: Lab) -> None:
     with lab.arena(pool=2300 * MIB) as arena:
         guests = boot(arena)
         daemon = arena.daemon(
-            host=SHORT, guests=rules(arena, **ALL_OF_IT), ksm={"mode": "steer", "cpu": "70%"}
+            host=SHORT, guests=rules(arena, **ALL_OF_IT), ksm={"mode": "steer", "cpu": "10%"}
         )
         until(lambda: stance(daemon, "merging"), "merging to begin")
         began_s, took_s, merged_s = time.monotonic(), [cpu_s()], None
@@ -105,11 +103,11 @@ def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(
         cap = daemon.metric("balloond_host_ksm_cpu_cap_ratio")
         share = max(after - before for before, after in zip(took_s, took_s[30:], strict=False)) / 30
         print(
-            f"half of {MERGEABLE // MIB} MiB merged after {merged_s} s; ksmd took {share:.1%}, cap {cap:.0%}"
+            f"half of {MERGEABLE // MIB} MiB merged after {merged_s} s; ksmd took {share:.1%}, cap {cap:.1%}"
         )
         assert merged_s is not None
         assert share <= 1.1 * cap
-        assert cap == pytest.approx(0.5)
+        assert cap == pytest.approx(0.0714, abs=1e-4)  # five sevenths: little enough to be felt here
         assert stance(daemon, "merging")
         turned_s = time.monotonic()
         for guest in guests:

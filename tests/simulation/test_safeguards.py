@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy
+from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy, KsmMode, KsmPolicy
 from balloond.model import Decision, Host, Ledger, Reason, Result, Rung, Tick, Trust
 from balloond.policy import decide as core
 from balloond.policy import demand, movement, pace, trust
@@ -202,8 +202,37 @@ def test_without_the_reserve_against_merging_the_host_swaps_when_guests_write(
 
     whole = play(made())
     monkeypatch.setattr(core, "own_use", _blind)
+    monkeypatch.setattr(core, "account", _lent_on)
     without = play(made())
     assert without.host_swapped_most > whole.host_swapped_most + GIB
+
+
+def test_without_the_reserve_against_merging_guests_die_of_a_storm_of_writes_on_a_host_without_swap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """balloond itself steers the merging here, and every merged page is written to at once."""
+
+    def made() -> ScenarioWorld:
+        guests = [guest(f"g{n}", bump(1.6, 2.6, at_s=700.0, within_s=300.0)) for n in range(4)]
+        made = scenario(
+            guests, faults.Unmerge(from_s=1400.0), total_gib=9.0, swap=0.0, merging=Merging(share=0.4)
+        )
+        return replace(made, config=replace(made.config, ksm=KsmPolicy(mode=KsmMode.STEER)))
+
+    merged: list[float] = []
+    whole = play(made(), watcher=lambda world, _: merged.append(world.host.merging.saved))
+    assert max(merged) > 2 * GIB
+    assert (whole.oom_kills, promises(whole)) == (0, set())
+    monkeypatch.setattr(core, "own_use", _blind)
+    monkeypatch.setattr(core, "account", _lent_on)
+    without = play(made())
+    assert without.oom_kills > 0
+    assert "grants are covered" in promises(without)
+
+
+def _lent_on(host: Host, *args: Any, **more: Any) -> Ledger:  # Any: as `account` takes them
+    """The ledger as if what merging saved could be granted."""
+    return account(replace(host, ksm=None), *args, **more)
 
 
 def _blind(before: Any, host: Host, guests: Any, now_s: float) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from balloond.model import Host, Pressure, Rung
+from balloond.model import Host, Ksm, Pressure, Rung
 from balloond.policy.ladder import Standing, climb
 from balloond.units import GIB, MIB
 
@@ -146,3 +148,18 @@ def test_the_slope_is_averaged_over_ten_seconds() -> None:
     assert standing.slope == pytest.approx(-GIB / 10 * (1 - 0.36788), rel=1e-3)
     assert climb(None, host(3 * GIB), RESERVE, POOL, 10.0).slope == 0.0
     assert climb(standing, host(1 * GIB), RESERVE, POOL, 10.0).slope == standing.slope
+
+
+def merging(free: float, saved: float) -> Host:
+    ksm = Ksm(run=1, saved=int(saved), profit=None, full_scans=1, pages_to_scan=100, advisor=None)
+    return replace(host(free), ksm=ksm)
+
+
+def test_green_asks_for_the_pool_without_what_merging_lends() -> None:
+    assert climb(None, merging(3000 * MIB, 2000 * MIB), RESERVE, POOL, 0.0).rung is Rung.GREEN
+    assert climb(None, merging(3000 * MIB, 2000 * MIB + 1), RESERVE, POOL, 0.0).rung is Rung.YELLOW
+
+
+def test_a_loan_that_nobody_calls_back_makes_nothing_worse_than_yellow() -> None:
+    assert climb(None, merging(500 * MIB, 64 * GIB), RESERVE, POOL, 0.0).rung is Rung.YELLOW
+    assert climb(None, merging(500 * MIB - 1, 64 * GIB), RESERVE, POOL, 0.0).rung is Rung.ORANGE

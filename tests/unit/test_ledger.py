@@ -116,3 +116,11 @@ def test_the_ledger_is_covered_up_to_the_last_byte() -> None:
     host = Host(total=3 * GIB + 32 * MIB, available=3 * GIB)
     assert ledger(host, stake(guest()))[:2] == (0, True)
     assert ledger(replace(host, total=host.total - 1), stake(guest()))[:2] == (-1, False)
+
+
+def test_what_merging_saves_is_available_and_is_none_of_the_headroom() -> None:
+    ksm = Ksm(run=1, saved=6 * GIB, profit=None, full_scans=1, pages_to_scan=100, advisor=None)
+    merging = replace(HOST, ksm=ksm)
+    assert ledger(merging, stake(guest()))[0] == 3 * GIB
+    made = account(merging, (), Own(peak=0.0, seen_s=0.0, total=HOST.total), reserve=0, pool=0, guaranteed=0)
+    assert made.loan == 6 * GIB

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from balloond.config.settings import KsmMode, KsmPolicy
-from balloond.model import Host, KsmSettings, Rung, Stance
-from balloond.policy.merging import AGAIN_S, PACES, YIELD_S, back, measure, mergeable, steer
+from balloond.model import Host, Ksm, KsmSettings, Rung, Stance
+from balloond.policy.merging import AGAIN_S, PACES, YIELD_S, Gauge, back, measure, mergeable, steer
 from balloond.units import GIB, MIB, PAGE
 from tests.made import Machine
 from tests.unit.ksmd import ADVISED, FOUND, SMALL, Ksmd
@@ -66,16 +67,14 @@ def test_green_merges_slowly_and_worse_rungs_faster() -> None:
 
 def test_the_kernels_advisor_is_told_its_target_and_its_share() -> None:
     ksmd = Ksmd(candidates=64 * GIB, settings=ADVISED)
-    measure = ksmd.tick(STEER, Rung.GREEN)
-    assert measure is not None
-    to = measure.to
+    made = ksmd.tick(STEER, Rung.GREEN)
+    assert made is not None
+    to = made.to
     assert (to.run, to.advisor, to.advisor_target_s, to.advisor_max_cpu) == (1, "scan-time", 600, 20)
-    measure = ksmd.tick(STEER, Rung.YELLOW)
-    assert measure is not None
-    assert (measure.to.advisor_target_s, measure.to.advisor_max_cpu) == (25, 50)
-    assert (
-        measure.to.pages_to_scan is not None
-    )  # it starts anew there, rather than at the end of its slow scan
+    made = ksmd.tick(STEER, Rung.YELLOW)
+    assert made is not None
+    assert (made.to.advisor_target_s, made.to.advisor_max_cpu) == (25, 50)
+    assert made.to.pages_to_scan is not None  # it starts anew there, rather than at the end of its slow scan
 
 
 def test_an_advisor_that_changes_its_pace_within_the_share_is_let_be() -> None:
@@ -99,28 +98,53 @@ def test_a_step_of_ksmd_sleeps_as_long_as_the_kernels_default() -> None:
     assert ksmd.settings.sleep_ms == 20
 
 
+def gauge(**more: float | int | None) -> Gauge:
+    values: dict[str, Any] = {"at_s": 0.0, "cpu_s": 10.0, "scanned": 0, **more}  # Any: fields of Gauge
+    return Gauge(**values)
+
+
+def seen(cpu_s: float, scanned_pages: int | None) -> Ksm:
+    ksm = replace(Ksmd(settings=replace(FOUND, run=1, pages_to_scan=1000)).ksm, cpu_s=cpu_s)
+    return replace(ksm, scanned=None if scanned_pages is None else scanned_pages * PAGE)
+
+
+def test_what_a_page_costs_is_believed_soon_when_it_rises_and_late_when_it_falls() -> None:
+    assert measure(gauge(), seen(10.2, 10_000), 0.5, 2.0).cost_s == pytest.approx(0.3 * 10e-6 + 0.7 * 20e-6)
+    cheap = measure(gauge(), seen(10.2, 100_000), 0.5, 2.0).cost_s
+    assert 8e-6 < cheap < 10e-6
+
+
+def test_a_kernel_that_does_not_count_pages_is_known_by_how_long_ksmd_slept() -> None:
+    """0.2 s of work in 2 leave 90 sleeps of 20 ms, 1000 pages after each: 2.2 us a page."""
+    told, reckoned = (
+        measure(gauge(cost_s=1e-6), seen(10.2, pages), 0.5, 2.0).cost_s for pages in (90_000, None)
+    )
+    assert reckoned == pytest.approx(told)
+
+
+def test_what_ksmd_took_beyond_its_share_is_owed_and_repaid() -> None:
+    owing = measure(gauge(), seen(11.8, 100_000), 0.5, 2.0)
+    assert owing.debt_s == pytest.approx(0.8)
+    assert measure(owing, seen(12.2, 120_000), 0.5, 4.0).debt_s == pytest.approx(0.2)
+
+
+def test_spans_too_short_to_tell_are_put_together() -> None:
+    before = gauge()
+    assert measure(before, seen(10.2, 10_000), 0.5, 0.9) is before
+
+
+def test_a_kernel_that_counts_from_anew_is_measured_from_anew() -> None:
+    assert measure(gauge(), seen(1.0, 1), 0.5, 2.0) == gauge(at_s=2.0, cpu_s=1.0, scanned=PAGE)
+
+
 def test_without_ksmds_cpu_time_pages_are_taken_for_dear() -> None:
     ksmd = Ksmd(candidates=64 * GIB)
     ksm = replace(ksmd.ksm, cpu_s=None)
     guests = (Machine("g", maximum=64 * GIB, actual=64 * GIB, uses=64 * GIB).guest(0.0),)
     host = Host(total=64 * GIB, available=GIB, ksm=ksm)
-    _, measure = steer(STEER, host, guests, None, rung=Rung.YELLOW, spare=0, now_s=0.0)
-    assert measure is not None
-    assert measure.to.pages_to_scan == pytest.approx(2000, abs=1)  # 20 ms of work in 40, at 10 us
-
-
-def test_a_kernel_that_does_not_count_pages_is_held_to_the_share_by_what_it_slept() -> None:
-    ksmd = Ksmd(candidates=64 * GIB, counts=False)
-    run(ksmd, STEER, Rung.YELLOW, 120)
-    assert 0.45 < ksmd.share() < 0.5
-
-
-def test_what_ksmd_took_is_not_measured_over_less_than_a_second() -> None:
-    ksmd = Ksmd()
-    first = measure(None, ksmd.ksm, None, 100.0)
-    ksmd.cpu_s = 0.5
-    assert measure(first, ksmd.ksm, None, 100.9) is first
-    assert measure(first, ksmd.ksm, None, 101.0).cpu_s == 0.5
+    _, made = steer(STEER, host, guests, None, rung=Rung.YELLOW, spare=0, now_s=0.0)
+    assert made is not None
+    assert made.to.pages_to_scan == pytest.approx(2000, abs=1)  # 20 ms of work in 40, at 10 us
 
 
 def test_nothing_is_set_again_while_it_is_near_enough() -> None:
@@ -260,13 +284,13 @@ def test_unmerging_that_failed_is_not_tried_at_each_tick() -> None:
     assert [number for number, measure in enumerate(measures) if measure] == [0, 150]
 
 
-def test_an_end_of_unmerging_is_nobody_elses_doing() -> None:
-    ksmd = Ksmd(settings=replace(FOUND, run=1), saved=GIB)
-    run(ksmd, OFF, Rung.GREEN, 4)
+def test_the_end_of_unmerging_is_nobodys_doing() -> None:
+    ksmd = Ksmd(saved=GIB)
+    ksmd.tick(OFF, Rung.GREEN)
     assert ksmd.settings.run == 2
-    ksmd.meddle(run=0)
-    run(ksmd, OFF, Rung.GREEN, 4)
-    assert stance(ksmd) is Stance.OFF
+    ksmd.meddle(run=0)  # as the kernel does when it fails
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is not Stance.YIELDING
 
 
 def test_what_is_being_taken_apart_is_waited_for() -> None:
