@@ -4,7 +4,7 @@ VENV := .venv/bin
 DEMO_SECONDS ?= 90
 BENCH_DAYS ?= 2
 
-.PHONY: help demo test test-host check unit end-to-end bench format clean
+.PHONY: help demo test test-host check unit coverage mutation end-to-end bench format clean
 help:
 	@echo "make demo        six real guests on half the memory that they claim, managed for DEMO_SECONDS=$(DEMO_SECONDS)"
 	@echo "make test        everything: lint, types, unit to end-to-end tests on real guests"
@@ -13,6 +13,8 @@ help:
 	@echo "make check       lint and types alone"
 	@echo "make unit        all tests that need no guests"
 	@echo "make end-to-end  the tests on real guests alone"
+	@echo "make coverage    unit tests; fails where they leave out a branch of units, value, model, config or policy"
+	@echo "make mutation    changes the pure floors in thousands of ways, and fails where tests notice too few; half an hour"
 	@echo "make bench       the policy against its bars, on BENCH_DAYS=$(BENCH_DAYS) days of real machines; what a decision,"
 	@echo "                 a tick and the daemon cost; see docs/benchmark.md"
 
@@ -34,8 +36,18 @@ unit: .venv/ready
 end-to-end: .venv/ready
 	$(VENV)/pytest -q -m end_to_end
 
-test: check
-	$(VENV)/pytest -q
+coverage: .venv/ready
+	$(VENV)/coverage run -m pytest -q tests/unit
+	$(VENV)/coverage report
+
+test: check coverage
+	$(VENV)/pytest -q --ignore=tests/unit
+
+mutation: .venv/ready
+	$(VENV)/pip install --quiet --editable '.[mutation]'
+	rm -rf mutants
+	$(VENV)/mutmut run
+	$(VENV)/python tools/mutants.py
 
 test-host: .venv/ready
 	tools/bootstrap test-host
@@ -50,4 +62,4 @@ format: .venv/ready
 	$(VENV)/ruff check --fix .
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build mutants *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

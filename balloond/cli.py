@@ -23,9 +23,15 @@ from balloond.config.describe import describe
 from balloond.config.read import ConfigError, load
 from balloond.config.settings import Config
 from balloond.control import NoAnswer, ask
+from balloond.diagnosis.finding import worst
 from balloond.log import printable
+from balloond.model import Held
+from balloond.publish.admission import SCHEMA as ADMISSION_SCHEMA
+from balloond.publish.admission import AdmissionStatus
+from balloond.publish.findings import describe_findings, report
 from balloond.publish.status import SCHEMA, Status
-from balloond.publish.words import describe_status, explain, find
+from balloond.publish.words import describe_admission, describe_status, explain, find
+from balloond.units import parse_size
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -35,19 +41,23 @@ CLEAR_SCREEN: Final = "\x1b[H\x1b[2J"
 
 _DESCRIPTION: Final = """\
 balloonctl tells how the running balloond sees this host and its guests, and
-what it did and why. It also checks configurations. It changes nothing."""
+what it did and why. It also checks configurations, and the host itself with or
+without a daemon. It changes nothing."""
 _EPILOG: Final = f"""\
 examples:
   balloonctl status                how the host and every guest stand
   balloonctl explain web-1         all that is known of one guest, in sentences
   balloonctl top                   the status, again and again
   balloonctl status --json | jq '.guests[] | select(.in_distress) | .name'
+  balloonctl doctor                what is set badly here, and the command that mends it
+  balloonctl admit 8GiB && virsh start web-2
   balloonctl check balloond.yaml   every fault in a file, or what it means
 
 exit status:
   0  done
-  1  no daemon answers, no such guest, or the command failed
+  1  no daemon answers, no such guest, the guest may not start, or the command failed
   2  the configuration or the command line is wrong
+  of doctor: 0 all is well, 1 some advice, 2 something is unsafe (or as above)
 
 files:
   {DEFAULT_CONFIG}
@@ -74,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(options.file)
             case "status":
                 return _status(options)
+            case "doctor":
+                return _doctor(options)
+            case "admit":
+                return _admit(options)
             case "top":
                 return _top(options)
             case _:
@@ -101,6 +115,28 @@ def _status(options: argparse.Namespace) -> int:
     else:
         print(describe_status(status, width=_width()), end="")
     return EXIT_OK
+
+
+def _admit(options: argparse.Namespace) -> int:
+    """Its exit status is the answer: scripts start a guest only after a 0."""
+    reply = ask(_socket(options), "admit", size=options.size, held=options.held, name=options.name)
+    if not isinstance(reply, dict) or reply.get("schema") != ADMISSION_SCHEMA:
+        raise NoAnswer(_OTHER_VERSION)
+    answer = cast(AdmissionStatus, reply)
+    print(json.dumps(answer, indent=2) if options.json else describe_admission(answer))
+    return EXIT_OK if answer["admitted"] else EXIT_FAILED
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Looks for itself, without any daemon. Its exit status is the worst finding's severity."""
+    from balloond.doctor import visit
+
+    findings = visit(_config(options))
+    print(
+        json.dumps(report(findings), indent=2) if options.json else describe_findings(findings),
+        end="\n" if options.json else "",
+    )
+    return int(worst(findings))
 
 
 def _top(options: argparse.Namespace) -> int:
@@ -144,10 +180,13 @@ def _simulate(arguments: list[str]) -> int:
 # --- asking ----------------------------------------------------------------------------------------------
 
 
+_OTHER_VERSION: Final = "the daemon is of another version than this balloonctl; restart it after the upgrade"
+
+
 def _ask(options: argparse.Namespace) -> Status:
     reply = ask(_socket(options), "status")
     if not isinstance(reply, dict) or reply.get("schema") != SCHEMA:
-        raise NoAnswer("the daemon is of another version than this balloonctl; restart it after the upgrade")
+        raise NoAnswer(_OTHER_VERSION)
     return cast(Status, reply)
 
 
@@ -155,12 +194,17 @@ def _socket(options: argparse.Namespace) -> str:
     """--socket, else what --config says, else what the usual file says, else the default."""
     if options.socket is not None:
         return str(options.socket)
+    return _config(options).control_socket
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """What --config says, else what the usual file says, else the defaults."""
     if options.config is not None:
-        return load(options.config).control_socket
+        return load(options.config)
     try:
-        return load(Path(DEFAULT_CONFIG)).control_socket
+        return load(Path(DEFAULT_CONFIG))
     except ConfigError:
-        return Config().control_socket  # no such file, or it is not for us to read
+        return Config()  # no such file, or it is not for us to read
 
 
 def _width() -> int | None:
@@ -207,14 +251,47 @@ def _parser() -> argparse.ArgumentParser:
     top.add_argument("--count", metavar="N", type=int, help="end after N looks")
     explains = commands.add_parser("explain", help="all that is known of one guest", allow_abbrev=False)
     explains.add_argument("guest", metavar="GUEST", help="its name, its UUID, or how its UUID begins")
-    for command in (status, top, explains):
+    admits = commands.add_parser("admit", help="may a guest of that size start?", allow_abbrev=False)
+    admits.add_argument(
+        "size", metavar="SIZE", type=_size, help="its maximum memory with a unit, such as 4GiB"
+    )
+    admits.add_argument("--name", default="", help="what it will be called: rules of the configuration count")
+    how = admits.add_mutually_exclusive_group()
+    for held in (Held.LOCKED, Held.HUGEPAGES, Held.PASSTHROUGH, Held.CONFIDENTIAL):
+        how.add_argument(
+            f"--{held}", dest="held", action="store_const", const=held.value, help=_HELD_IN_WORDS[held]
+        )
+    admits.set_defaults(held=Held.ORDINARY.value)
+    admits.add_argument("--json", action="store_true", help="as JSON; docs/operating.md has the fields")
+    for command in (status, top, explains, admits):
         where = command.add_mutually_exclusive_group()
         where.add_argument("--socket", metavar="PATH", help="the daemon's control socket")
         where.add_argument(
             "--config", metavar="FILE", type=Path, help="the daemon's configuration, which names it"
         )
+    doctor = commands.add_parser(
+        "doctor", help="what is set badly on this host, why it matters, what mends it", allow_abbrev=False
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON; docs/operating.md has the fields")
+    doctor.add_argument("--config", metavar="FILE", type=Path, help="the daemon's configuration")
     commands.add_parser("simulate", help="run the policy over simulated or recorded hosts", add_help=False)
     return parser
+
+
+_HELD_IN_WORDS: Final = {
+    Held.LOCKED: "its memory will be locked",
+    Held.HUGEPAGES: "it will live in huge pages of the default size",
+    Held.PASSTHROUGH: "it will have a VFIO device",
+    Held.CONFIDENTIAL: "it will have <launchSecurity>",
+}
+
+
+def _size(text: str) -> int:
+    """Raises argparse's error, which says what would be right."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:

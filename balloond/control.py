@@ -28,7 +28,8 @@ BACKLOG: Final = 128  # connections not yet accepted; beyond them the kernel its
 DEADLINE_S: Final = 5.0  # for a whole conversation
 MODE: Final = 0o660  # owner and group may ask; the operator chooses the group by the directory
 
-Answers = Mapping[str, Callable[[], object]]
+Answers = Mapping[str, Callable[[Mapping[str, Any]], object]]
+"""What may be asked, and who answers it; the answerer is given the whole request, which may hold anything."""
 
 
 class SocketRefused(Exception):  # noqa: N818  (it is the socket that is refused)
@@ -151,11 +152,12 @@ def reply_to(request: bytes, answers: Answers) -> bytes:
     try:
         if len(request) > LONGEST_REQUEST:
             raise ValueError("request is too long")
-        answer = answers[json.loads(request)["ask"]]
+        asked = json.loads(request)
+        answer = answers[asked["ask"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         known = ", ".join(f'{{"ask": "{name}"}}' for name in sorted(answers))
         return _line({"error": f"not understood; one line with one of these is: {known}"})
-    return _line(answer())
+    return _line(answer(asked))
 
 
 def _line(value: object) -> bytes:
@@ -223,13 +225,13 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def ask(path: str, question: str, *, timeout_s: float = DEADLINE_S) -> Any:
-    """The daemon's reply, parsed; the caller checks its shape. Raises NoAnswer."""
+def ask(path: str, question: str, *, timeout_s: float = DEADLINE_S, **details: object) -> Any:
+    """The daemon's reply, parsed; the caller checks its shape. `details` go with the question. Raises NoAnswer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
             connection.connect(path)
-            connection.sendall(json.dumps({"ask": question}).encode() + b"\n")
+            connection.sendall(json.dumps({"ask": question, **details}).encode() + b"\n")
             reply = _read_all(connection)
     except OSError as error:
         raise NoAnswer(_advice(path, error)) from error

@@ -14,27 +14,28 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from balloond import __version__, loop
 from balloond.config.read import ConfigError, load
 from balloond.config.settings import Config, Mode
 from balloond.control import ControlServer, SocketRefused
 from balloond.log import STANDARD_ERROR, Level, Log, to_standard_error
-from balloond.model import Outcome, SetTarget, Snapshot, Tick
+from balloond.model import Measure, Measured, Outcome, SetTarget, Snapshot, Tick
 from balloond.notify import Notifier
 from balloond.policy.farewell import farewell
+from balloond.publish.admission import admission, asked_of
 from balloond.publish.journal import Journal, to_json
 from balloond.publish.metrics import Metrics
 from balloond.publish.narrate import Narrator
 from balloond.publish.scrape import MetricsServer
 from balloond.publish.status import History, libvirt_answers, status
 from balloond.units import KIB, format_size
-from balloond.wake import Pressure, Signals, Waker
+from balloond.wake import HOST_PRESSURE, Pressure, Signals, Waker
 
 EXIT_OK: Final = 0
 EXIT_RUNTIME: Final = 1
@@ -51,10 +52,6 @@ RESTORE_S: Final = 2.0
 STOP_S: Final = 9.0
 """From the first signal to the end, come what may: the turn under way included. Ten seconds were promised."""
 
-HURRY: Final = 0.25
-"""Of an interval: the wait while somebody waits for memory that others are about to give. Balloons move in
-fractions of a second, and their sizes are read afresh."""
-
 METRICS_RETRY_S: Final = 60.0
 STACK: Final = 256 * KIB  # for each thread; the deepest call, a scrape, needs less than a tenth of it
 
@@ -70,6 +67,20 @@ class Guests(Protocol):
         """Puts back the statistics periods that were found, as far as the time suffices."""
 
     def close(self) -> None: ...
+
+
+class World(loop.World, Protocol):
+    """What the daemon needs of the host besides: that it is left as it was found."""
+
+    @property
+    def pressure_file(self) -> str | None:
+        """Where the pool's pressure is told of; None: the whole host's must do."""
+
+    def take_up(self) -> None:
+        """Undoes what a daemon that was killed has left and nobody would look after."""
+
+    def put_back(self) -> tuple[str, ...]:
+        """Says what could not be put back."""
 
 
 class Settings:
@@ -112,7 +123,7 @@ class Settings:
 class Witness:
     """A world that remembers what was last seen of it, for the case that deciding on it fails."""
 
-    def __init__(self, world: loop.World) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self.seen: Snapshot | None = None
 
@@ -123,6 +134,19 @@ class Witness:
     def apply(self, actions: Sequence[SetTarget]) -> tuple[Outcome, ...]:
         return self._world.apply(actions)
 
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        return self._world.take(measures)
+
+    @property
+    def pressure_file(self) -> str | None:
+        return self._world.pressure_file
+
+    def take_up(self) -> None:
+        self._world.take_up()
+
+    def put_back(self) -> tuple[str, ...]:
+        return self._world.put_back()
+
 
 class Daemon:
     """One run, from the first turn to the last. Signals only set flags and wake the wait."""
@@ -131,7 +155,7 @@ class Daemon:
         self,
         *,
         settings: Settings,
-        world: loop.World,
+        world: World,
         guests: Guests,
         metrics: Metrics,
         history: History,
@@ -164,6 +188,7 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
+        self._world.take_up()
         try:
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
@@ -196,9 +221,10 @@ class Daemon:
         self._notifier.alive()
         if self._history.tick is not None:
             self._notifier.status(in_short(self._history.tick), now_s)
+        self._pressure.watch(self._world.pressure_file or HOST_PRESSURE)
         self._waker.wait(
             began_s=self._began_s,
-            interval_s=config.interval_s * (HURRY if self._hurries() else 1.0),
+            interval_s=config.interval_s * (loop.HURRY if self._hurries() else 1.0),
             pet=self._notifier.alive,
             pet_s=self._notifier.watchdog_s and self._notifier.watchdog_s / 3,
         )
@@ -234,6 +260,8 @@ class Daemon:
         self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
         self._metrics.reloaded(ok=self._settings.reload())
         self._metrics.mode = self._settings.current.mode
+        if self._settings.current.mode is Mode.OBSERVE:
+            self._put_back()
         self._server_due_s = float("-inf")
         self._notifier.ready()
 
@@ -255,6 +283,7 @@ class Daemon:
     def _leave(self, last: Tick | None) -> None:
         """Leaves the guests with what is free, since nobody will give it to them later."""
         config = self._settings.current
+        self._put_back()
         ends_s = time.monotonic() + FAREWELL_S
         actions = farewell(config, last) if last is not None and config.mode is Mode.ACTIVE else ()
         for done, action in enumerate(actions):
@@ -272,6 +301,10 @@ class Daemon:
                     detail=outcome.detail or None,
                 )
         self._guests.restore_periods(RESTORE_S)
+
+    def _put_back(self) -> None:
+        for detail in self._world.put_back():
+            self._log.warning("not put back", what=detail)
 
     def _report_bug(self) -> None:
         """Everything that is needed to find out: what was raised, the last tick, and what was seen after it."""
@@ -393,7 +426,13 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
     from balloond.host.world import RealWorld
 
     settings, metrics, history = Settings(path, config, log), Metrics(config.mode), History()
-    control = ControlServer(config.control_socket, {"status": lambda: answer(settings, history)})
+    control = ControlServer(
+        config.control_socket,
+        {
+            "status": lambda _: answer(settings, history),
+            "admit": lambda request: answer_admission(settings, history, request),
+        },
+    )
     try:
         log.info("balloond starts", version=__version__, mode=config.mode.value, uri=config.libvirt_uri)
         guests = LibvirtGuests(
@@ -406,7 +445,11 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
         daemon = Daemon(
             settings=settings,
             world=RealWorld(
-                guests, config=lambda: settings.current, monotonic=time.monotonic, wall=time.time
+                guests,
+                config=lambda: settings.current,
+                monotonic=time.monotonic,
+                wall=time.time,
+                state=Path(config.state_directory),
             ),
             guests=guests,
             metrics=metrics,
@@ -424,11 +467,30 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
         log.info("balloond ends")
 
 
+TURN_MOST_S: Final = 20.0
+"""Every deadline of a turn fits into it. On a tick that is older than this and an interval nobody is told yes."""
+
+JUST_STARTED: Final = {"error": "the daemon has just started; ask again in a few seconds"}
+
+
 def answer(settings: Settings, history: History) -> object:
     """The reply to `{"ask": "status"}`."""
     if history.tick is None:
-        return {"error": "the daemon has just started; ask again in a few seconds"}
+        return JUST_STARTED
     return status(history.tick, history, mode=settings.current.mode.value, version=__version__)
+
+
+def answer_admission(settings: Settings, history: History, request: Mapping[str, Any]) -> object:
+    """The reply to `{"ask": "admit", "size": BYTES}`."""
+    asked, tick = asked_of(request, settings.current), history.tick
+    if isinstance(asked, str):
+        return {"error": asked}
+    if tick is None:
+        return JUST_STARTED
+    age_s = time.monotonic() - tick.snapshot.monotonic_s
+    if age_s > settings.current.interval_s + TURN_MOST_S:
+        return {"error": f"the host was last looked at {age_s:.0f} s ago; ask again later"}
+    return admission(tick, asked)
 
 
 def _thread_reporter(log: Log) -> Callable[[threading.ExceptHookArgs], None]:

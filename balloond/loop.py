@@ -7,11 +7,15 @@ very same `turn`. Nothing here reads a clock, a file or libvirt: the edges do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from balloond.config.settings import Config, Mode
-from balloond.model import Decision, Outcome, Result, SetTarget, Snapshot, Tick
+from balloond.model import Measure, Measured, Outcome, Result, SetTarget, Snapshot, Tick
 from balloond.policy.decide import decide
+
+HURRY: Final = 0.25
+"""Of an interval: the wait while somebody waits for memory that others are about to give. Balloons move in
+fractions of a second, and their sizes are read afresh."""
 
 
 class World(Protocol):
@@ -22,6 +26,9 @@ class World(Protocol):
 
     def apply(self, actions: Sequence[SetTarget]) -> tuple[Outcome, ...]:
         """Carries out each action by itself and in bounded time; one outcome each, in the same order."""
+
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        """Carries out what is to be done at the host, likewise."""
 
 
 class Publisher(Protocol):
@@ -34,11 +41,13 @@ def turn(config: Config, previous: Tick | None, world: World) -> Tick:
     """One turn of the loop, sealed."""
     snapshot = world.observe()
     decision = decide(config, previous, snapshot)
+    acts = config.mode is not Mode.OBSERVE
     return Tick(
         number=previous.number + 1 if previous else 1,
         snapshot=snapshot,
         decision=decision,
-        outcomes=_carry_out(config, decision, world),
+        outcomes=_apply(decision.actions, world, acts=acts),
+        measured=_take(decision.measures, world, acts=acts),
     )
 
 
@@ -60,7 +69,13 @@ def run(
             return previous
 
 
-def _carry_out(config: Config, decision: Decision, world: World) -> tuple[Outcome, ...]:
-    if config.mode is Mode.OBSERVE:
-        return tuple(Outcome(action=action, result=Result.OBSERVED) for action in decision.actions)
-    return world.apply(decision.actions) if decision.actions else ()
+def _apply(actions: Sequence[SetTarget], world: World, *, acts: bool) -> tuple[Outcome, ...]:
+    if not acts:
+        return tuple(Outcome(action=action, result=Result.OBSERVED) for action in actions)
+    return world.apply(actions) if actions else ()
+
+
+def _take(measures: Sequence[Measure], world: World, *, acts: bool) -> tuple[Measured, ...]:
+    if not acts:
+        return tuple(Measured(measure=measure, result=Result.OBSERVED) for measure in measures)
+    return world.take(measures) if measures else ()

@@ -43,6 +43,20 @@ class Obstacle(enum.StrEnum):
     UNREADABLE = "unreadable"  # its monitor does not answer, or another holds it
 
 
+class Held(enum.StrEnum):
+    """How the host holds a guest's memory, as long as its definition lasts."""
+
+    ORDINARY = "ordinary"  # the kernel may swap it
+    LOCKED = "locked"
+    HUGEPAGES = "hugepages"
+    PASSTHROUGH = "passthrough"
+    CONFIDENTIAL = "confidential"
+
+    @property
+    def swappable(self) -> bool:
+        return self is Held.ORDINARY
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """What the guest's balloon driver last told QEMU. Nothing here was checked; None: not reported."""
@@ -55,6 +69,25 @@ class Statistics:
     untrusted_swap_in: int | None = None  # bytes since boot
     untrusted_swap_out: int | None = None
     untrusted_major_faults: int | None = None  # a count since boot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
+
+    some_avg10: float
+    full_avg10: float
+    some_total_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestCgroup:
+    """What a guest's own cgroup holds, in bytes: QEMU and its helpers, page cache included."""
+
+    used: int
+    swapped: int | None = None  # None: the kernel does not account for swap
+    pressure: Pressure | None = None  # None: the kernel keeps none for it
+    soft_limit: int | None = None  # memory.high, on v1 memory.soft_limit_in_bytes; None: there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,21 +110,32 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
+    mergeable: bool = True  # False: <nosharepages/>, or memory of a kind that KSM never merges
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
+    virtio_mem: int = 0  # what its virtio-mem devices may have beside `maximum`
+    program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
+    translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
+    cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure:
-    """PSI of memory, from /proc/pressure/memory or a cgroup's memory.pressure; ratios from 0 to 1."""
+class KsmSettings:
+    """How same-page merging is set. None: this kernel has no such setting, or it was not looked at."""
 
-    some_avg10: float
-    full_avg10: float
-    some_total_us: int
+    run: int | None = None  # 0 keeps what is merged, 1 merges, 2 unmerges all
+    pages_to_scan: int | None = (
+        None  # pages a step of ksmd; the advisor, where one is on, changes it by itself
+    )
+    sleep_ms: int | None = None  # between two steps
+    advisor: str | None = None  # `none` or `scan-time`; before 6.8 there is none
+    advisor_target_s: int | None = None
+    advisor_max_cpu: int | None = None  # percent of one processor, as the kernel has it
+    advisor_min_pages: int | None = None  # with so many pages a step the advisor begins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ksm:
-    """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes."""
+    """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes, counters since boot."""
 
     run: int
     saved: int
@@ -99,6 +143,13 @@ class Ksm:
     full_scans: int
     pages_to_scan: int
     advisor: str | None  # None: no advisor in this kernel (before 6.8)
+    candidates: int = 0  # what ksmd keeps account of: merged, looked at in vain, and changing too often
+    scanned: int | None = None  # what ksmd looked at; None: the kernel does not say (before 6.6)
+    cpu_s: float | None = None  # of ksmd; None: it was not found
+    broken: int = 0  # merged pages that were written to, and so were copied again
+    settings: KsmSettings = KsmSettings()
+    found: KsmSettings | None = None  # as they were before we set anything; None: we set nothing
+    put: KsmSettings | None = None  # as we left them
 
 
 class PoolSource(enum.StrEnum):
@@ -120,6 +171,10 @@ class Host:
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
     swap_in: int = 0
+    zram_total: int = 0  # of swap_total: on zram, which takes memory for what it holds
+    zram_free: int = 0  # of swap_free: likewise
+    zswap_growth: int = 0  # memory that zswap's pool may yet take
+    huge_free: int = 0  # huge pages of the default size, set aside and neither used nor reserved
     pressure: Pressure | None = None  # None: no PSI in this kernel
     ksm: Ksm | None = None
     oom_kills: int = 0  # since boot
@@ -177,6 +232,18 @@ class Rung(enum.IntEnum):
     RED = 3
 
 
+class Stance(enum.StrEnum):
+    """What is made of same-page merging; `MergingVerdict.words` says why."""
+
+    LEFT = "left"  # the operator wants it left alone
+    MERGING = "merging"
+    RESTING = "resting"  # it did not pay: what is merged is kept, and it is tried again later
+    YIELDING = "yielding"  # somebody else sets it: not fought
+    OFF = "off"  # the operator wants none, and nothing is merged
+    UNMERGING = "unmerging"
+    KEPT = "kept"  # the operator wants none, but what is merged has no room apart
+
+
 class Reason(enum.StrEnum):
     """Why a guest's target is what it is: the label on metrics; `Verdict.words` puts it in a sentence."""
 
@@ -232,6 +299,48 @@ class Outcome:
     took_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMerging:
+    """Steer the kernel's same-page merging. What `to` leaves None stays as it is."""
+
+    to: KsmSettings  # with an advisor on, `pages_to_scan` is where it is to begin
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaim:
+    """Ask the kernel to push memory of one guest's cgroup out: caches first, then swap."""
+
+    uuid: str
+    name: str
+    size: int  # the most that is to go
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSoftly:
+    """Let the kernel slow down and reclaim from a guest above `limit`; it is never killed for it."""
+
+    uuid: str
+    name: str
+    limit: int | None  # None: as it was before
+    words: str
+
+
+Measure = SetMerging | Reclaim | LimitSoftly
+"""What is done at the host, beside balloons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What came of a measure."""
+
+    measure: Measure
+    result: Result
+    detail: str = ""
+    took_s: float = 0.0
+
+
 # --- one turn of the loop, sealed ------------------------------------------------------------------------
 
 
@@ -247,7 +356,8 @@ class Demand:
     guarantee: int  # the operator's promise
     ceiling: int  # the most that it may be given: its maximum or the operator's
     margin: int
-    in_distress: bool
+    in_distress: bool  # it suffers for memory, or did so lately
+    suffers: bool  # it did at its newest sample
     squeezed: bool  # next to nothing is usable: what it needs is cut off by what it has
     overhead: int  # what its QEMU process needs beside the guest's memory
     sampled_s: float | None = (
@@ -323,6 +433,18 @@ def _say(verdict: Verdict) -> str:
             assert_never(verdict.reason)
 
 
+@value
+class MergingVerdict:
+    """What was concluded of same-page merging in one tick, and why."""
+
+    mode: str  # the operator's: leave, steer or off
+    stance: Stance
+    words: str
+    cap: float | None  # what ksmd may use of one processor now; None: nobody bounds it
+    used: float | None  # what it uses, averaged over half a minute; None: not known
+    memory: Any = field(repr=False)  # policy.merging.Course
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """Where the pool's memory is, in bytes. `headroom` is what may be granted now."""
@@ -336,6 +458,48 @@ class Ledger:
     headroom: int
     guaranteed: int  # sum of guarantees
     covered: bool  # own + reserve + committed <= total
+    loan: int = 0  # of what is available: saved by merging, and called back by writing
+
+
+@value
+class GuestClaim:
+    """What one guest may come to take of the host, however its balloon stands."""
+
+    uuid: str
+    held: Held
+    size: int
+
+
+@value
+class Solvency:
+    """Whether all guests could have all that they were ever promised, at once; bytes. See `policy.solvency`."""
+
+    memory: int  # that guests compete for
+    swap: int  # on disk: free, or already taken by guests
+    own: int  # used by the host itself, and what zswap's pool may yet take
+    reserve: int
+    claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
+    claimed: int  # their sum
+    unswappable: int  # of it
+
+    @property
+    def memory_missing(self) -> int:
+        """By so much guests that can't be swapped are more than there is memory: no swap helps against it."""
+        return max(0, min(self.unswappable, self.unswappable + self.own + self.reserve - self.memory))
+
+    @property
+    def swap_missing(self) -> int:
+        """So much more swap on disk would do, once no memory is missing."""
+        return max(0, -self.spare - self.memory_missing)
+
+    @property
+    def spare(self) -> int:
+        """What would be left of memory and swap; negative: missing."""
+        return self.memory + self.swap - self.claimed - self.own - self.reserve
+
+    @property
+    def solvent(self) -> bool:
+        return self.memory_missing == 0 and self.swap_missing == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +508,9 @@ class Decision:
     ledger: Ledger | None  # None: the host could not be read
     verdicts: tuple[Verdict, ...]  # in UUID order
     actions: tuple[SetTarget, ...]  # in the order in which they are to be carried out
+    measures: tuple[Measure, ...] = ()  # after them
+    solvency: Solvency | None = None  # None: host or guests are unknown
+    merging: MergingVerdict | None = None  # None: no merging in this kernel, or the host could not be read
     hurry: bool = False  # somebody waits for memory that others are about to give: look again soon
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 
@@ -355,4 +522,5 @@ class Tick:
     number: int
     snapshot: Snapshot
     decision: Decision
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()  # of the actions
+    measured: tuple[Measured, ...] = ()

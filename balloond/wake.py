@@ -12,7 +12,6 @@ import os
 import select
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
 
@@ -22,9 +21,13 @@ LEAST_GAP_S: Final = 0.2
 GAP_PER_TURN: Final = 4.0
 """An event is looked at only after a pause of so many times the last turn's length."""
 
-PRESSURE_TRIGGER: Final = b"some 150000 2000000\0"
-"""150 ms of standing still in 2 s, 7.5 %. Without CAP_SYS_RESOURCE a window must be a multiple of 2 s; without
-the final zero byte the kernel takes the last digit for its end (Documentation/accounting/psi.rst)."""
+HOST_PRESSURE: Final = "/proc/pressure/memory"
+
+PRESSURE_TRIGGERS: Final = (b"some 50000 500000\0", b"some 150000 2000000\0")
+"""The first that the kernel takes. 50 ms of standing still in half a second, its shortest window, is told within
+50 ms; that needs CAP_SYS_RESOURCE. Without, a window must be a multiple of 2 s, and the kernel looks once in
+that time: 150 ms in it, 7.5 %. Without the final zero byte the kernel takes the last digit for its end
+(Documentation/accounting/psi.rst; kernel/sched/psi.c)."""
 
 
 class Events(Protocol):
@@ -66,20 +69,28 @@ class Signals:
 
 
 class Pressure:
-    """A trigger on the host's memory pressure; nothing at all on a kernel without PSI."""
+    """A trigger on memory pressure, of the whole host or of a cgroup; nothing at all on a kernel without PSI.
+    The kernel tells of it at most once in a window."""
 
-    def __init__(self, path: Path = Path("/proc/pressure/memory")) -> None:
+    def __init__(self, path: str = HOST_PRESSURE) -> None:
         self._descriptor: int | None = None
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
+        self._path = ""
+        self.watch(path)
+
+    def watch(self, path: str) -> None:
+        """From now on that file's pressure, where a trigger can be set there; else the one before stays."""
+        if path == self._path:
             return
-        try:
-            os.write(descriptor, PRESSURE_TRIGGER)
-        except OSError:
-            os.close(descriptor)
-        else:
+        self._path = path
+        descriptor = _trigger(path)
+        if descriptor is not None:
+            self.close()
             self._descriptor = descriptor
+
+    def lose(self) -> None:
+        """Its cgroup is gone: such a descriptor would be ready for ever."""
+        self.close()
+        self._path = ""
 
     def fileno(self) -> int:
         return -1 if self._descriptor is None else self._descriptor
@@ -88,6 +99,20 @@ class Pressure:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _trigger(path: str) -> int | None:
+    """A descriptor with a trigger set on it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    for trigger in PRESSURE_TRIGGERS:
+        with contextlib.suppress(OSError):
+            os.write(descriptor, trigger)
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 class Waker:
@@ -105,7 +130,7 @@ class Waker:
         self, *, began_s: float, interval_s: float, pet: Callable[[], None], pet_s: float | None
     ) -> None:
         """Returns an interval after the turn that `began_s`, or earlier when something happened, or at once on
-        a signal. `pet` is called at least each `pet_s`."""
+        a signal or under pressure. `pet` is called at least each `pet_s`."""
         ended_s = self._monotonic()
         due_s = max(began_s + interval_s, ended_s + LEAST_GAP_S)
         heed_s = min(due_s, ended_s + max(LEAST_GAP_S, GAP_PER_TURN * (ended_s - began_s)))
@@ -115,6 +140,8 @@ class Waker:
             if self._signals.fileno() in ready:
                 self._signals.drain()
                 return
+            if self._pressure.fileno() in ready:  # the kernel itself keeps these apart
+                break
             woken = woken or bool(ready)
             pet()
         self._events.drain_events()
@@ -124,6 +151,10 @@ class Waker:
         poll.register(self._signals.fileno(), select.POLLIN)
         if events and self._events.fileno() >= 0:
             poll.register(self._events.fileno(), select.POLLIN)
-        if events and self._pressure.fileno() >= 0:
+        if self._pressure.fileno() >= 0:
             poll.register(self._pressure.fileno(), select.POLLPRI)
-        return {descriptor for descriptor, _ in poll.poll(timeout_s * 1000)}
+        ready = dict(poll.poll(timeout_s * 1000))
+        if ready.get(self._pressure.fileno(), 0) & (select.POLLERR | select.POLLNVAL):
+            del ready[self._pressure.fileno()]
+            self._pressure.lose()
+        return set(ready)

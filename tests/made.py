@@ -9,6 +9,8 @@ from balloond.loop import turn
 from balloond.model import (
     Guest,
     Host,
+    Measure,
+    Measured,
     Outcome,
     Result,
     SetTarget,
@@ -77,10 +79,12 @@ class Lab:
     machines: list[Machine]
     total: int = 8 * GIB
     own: int = 0
+    swap: int = 0
     config: Config = field(default_factory=config)
     now_s: float = 1000.0
     tick: Tick | None = None
     done: list[SetTarget] = field(default_factory=list)
+    taken: list[Measure] = field(default_factory=list)
     guests_lost: bool = False
     host_lost: bool = False
     refuse: Result | None = None
@@ -89,7 +93,8 @@ class Lab:
         wall_s = WALL_S + self.now_s
         guests = tuple(sorted((m.guest(wall_s) for m in self.machines), key=lambda guest: guest.uuid))
         used = self.own + sum(guest.rss or 0 for guest in guests)
-        host = Host(total=self.total, available=max(0, self.total - used))
+        available = max(0, self.total - used)
+        host = Host(total=self.total, available=available, swap_total=self.swap, swap_free=self.swap)
         return Snapshot(
             monotonic_s=self.now_s,
             wall_s=wall_s,
@@ -106,6 +111,10 @@ class Lab:
                 machine.actual = action.target
         self.done.extend(actions)
         return tuple(Outcome(action=action, result=Result.DONE) for action in actions)
+
+    def take(self, measures: tuple[Measure, ...]) -> tuple[Measured, ...]:
+        self.taken.extend(measures)
+        return tuple(Measured(measure=measure, result=self.refuse or Result.DONE) for measure in measures)
 
     def __getitem__(self, name: str) -> Machine:
         return next(machine for machine in self.machines if machine.name == name)

@@ -17,7 +17,7 @@ from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule
 from balloond.units import MIB, format_size
 
 Contradiction = tuple[str, str]
-"""The path of the key that is told off, and the text: what is wrong; what would be right."""
+"""The path of the key that is told off, which the file has, and the text: what is wrong; what would be right."""
 
 _WILD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 
@@ -39,9 +39,9 @@ class Written:
 def contradictions(config: Config, written: Written) -> Iterator[Contradiction]:
     """Every contradiction, in no particular order."""
     yield from _room(config, written)
-    yield from _bounds("defaults", config.defaults, config, written)
+    yield from _bounds("defaults", config.defaults, written)
     for index, rule in enumerate(config.guests):
-        yield from _rule(f"guests[{index}]", rule.policy, config, written)
+        yield from _rule(f"guests[{index}]", rule.policy, written)
     yield from _out_of_reach(config.guests, written)
     if config.control_socket == config.state_directory:
         path = "control.socket" if written.sets("control.socket") else "state.directory"
@@ -86,11 +86,11 @@ def _room(config: Config, written: Written) -> Iterator[Contradiction]:
             )
 
 
-def _rule(where: str, policy: GuestPolicy, config: Config, written: Written) -> Iterator[Contradiction]:
+def _rule(where: str, policy: GuestPolicy, written: Written) -> Iterator[Contradiction]:
     given = [name for name in POLICY_NAMES if name != "manage" and written.sets(f"{where}.{name}")]
     if policy.manage:
         if any(name in given for name in ("minimum", "maximum")):
-            yield from _bounds(where, policy, config, written)
+            yield from _bounds(where, policy, written)
     elif given and written.sound(f"{where}.manage", "defaults.manage"):
         own = written.sets(f"{where}.manage")
         wanted = f"remove {' and '.join(given)}, or write manage: true"
@@ -98,7 +98,7 @@ def _rule(where: str, policy: GuestPolicy, config: Config, written: Written) -> 
         yield f"{where}.{given[0]}", f"{source} these guests alone, so that this does nothing; {wanted}"
 
 
-def _bounds(where: str, policy: GuestPolicy, config: Config, written: Written) -> Iterator[Contradiction]:
+def _bounds(where: str, policy: GuestPolicy, written: Written) -> Iterator[Contradiction]:
     """A size and a share can't be compared before the guest is seen; the policy then keeps the maximum."""
     low, high = policy.minimum, policy.maximum
     sources = {f"{place}.{name}" for place in (where, "defaults") for name in ("minimum", "maximum")}

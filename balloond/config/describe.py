@@ -5,8 +5,19 @@ Only the configuration is looked at, so nothing is said of this host: `25%` stay
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from balloond.config.contradictions import describe_amount
-from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Listen, Mode
+from balloond.config.settings import (
+    Config,
+    GuestPolicy,
+    GuestRule,
+    HostPolicy,
+    KsmMode,
+    KsmPolicy,
+    Listen,
+    Mode,
+)
 from balloond.units import format_size
 
 
@@ -15,6 +26,7 @@ def describe(config: Config) -> str:
     lines = [
         _mode(config),
         f"host: {_host(config.host)}",
+        f"merging: {_ksm(config.ksm)}",
         f"guests: {_policy(config.defaults)}",
         *(f"  rule {number}: {_rule(rule)}" for number, rule in enumerate(config.guests, start=1)),
         f"metrics: {_listen(config.metrics)}",
@@ -34,6 +46,19 @@ def _host(host: HostPolicy) -> str:
     )
     reserve, pool = describe_amount(host.reserve), describe_amount(host.pool)
     return f"{memory}, less a reserve of {reserve}, with {pool} kept free for growth"
+
+
+def _ksm(ksm: KsmPolicy) -> str:
+    match ksm.mode:
+        case KsmMode.LEAVE:
+            return "left as it is"
+        case KsmMode.OFF:
+            return "none; what is merged is taken apart when there is room"
+        case KsmMode.STEER:
+            after = "put back at a stop" if ksm.restore else "left so at a stop"
+            return f"as far as it pays, with at most {ksm.cpu:.0%} of a processor; {after}"
+        case _:
+            assert_never(ksm.mode)
 
 
 def _policy(policy: GuestPolicy) -> str:
@@ -64,5 +89,4 @@ def _listen(listen: Listen | None) -> str:
     if listen is None:
         return "no port is opened"
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
-    port = "a free port" if listen.port == 0 else f"port {listen.port}"
-    return f"http://{host}:{listen.port}/metrics" if listen.port else f"{port} of {host}"
+    return f"http://{host}:{listen.port}/metrics" if listen.port else f"a free port of {host}"

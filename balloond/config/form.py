@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from balloond.config import kinds
 from balloond.config.kinds import Kind
@@ -165,6 +165,33 @@ FORM: Final = Section(
                 ),
             ),
         ),
+        Section(
+            name="ksm",
+            words="Same-page merging: the kernel keeps pages of equal content once.",
+            parts=(
+                Key(
+                    name="mode",
+                    kind=kinds.KSM_MODE,
+                    default="leave",
+                    words="`leave` touches nothing. `steer` merges as far as it pays, faster when the host is "
+                    "short. `off` merges nothing: for hosts whose tenants do not trust each other, since merged "
+                    "pages can betray, or be used to change, what others hold.",
+                ),
+                Key(
+                    name="cpu",
+                    kind=kinds.CPU,
+                    default="70%",
+                    words="The most that ksmd may take of one processor, at orange and red; on yellow five "
+                    "sevenths of it, on green two. Lower it where processors are short.",
+                ),
+                Key(
+                    name="restore",
+                    kind=kinds.TRUTH,
+                    default="true",
+                    words="With true a stop puts back the settings that were found, but for `mode: off`.",
+                ),
+            ),
+        ),
         Section(name="defaults", words="How guests are treated that no rule is for.", parts=_POLICY),
         Listing(
             name="guests",
@@ -225,3 +252,5 @@ def keys(section: Section = FORM, prefix: str = "") -> Iterator[tuple[str, Key]]
                 yield from keys(part, f"{prefix}{part.name}.")
             case Listing():
                 yield from keys(part.of, f"{prefix}{part.name}[].")
+            case _:
+                assert_never(part)

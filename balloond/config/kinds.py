@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.config.problems import quote
-from balloond.config.settings import SMALLEST_GUEST, Amount, Listen, Mode
+from balloond.config.settings import SMALLEST_GUEST, Amount, KsmMode, Listen, Mode
 from balloond.units import TIB, format_size, parse_duration, parse_share, parse_size
 
 LARGEST_MEMORY: Final = 4096 * TIB
@@ -30,6 +30,9 @@ LONGEST_INTERVAL_S: Final = 60.0
 
 MOST_SHARES: Final = 1_000_000
 """A thousand times the default either way says 'all of it' or 'nothing' clearly enough."""
+
+LEAST_CPU: Final = 0.01
+"""Of one processor: the kernel's advisor counts in whole percent. Less is `mode: off`."""
 
 LONGEST_SOCKET_PATH: Final = 107
 """Bytes that fit into sun_path with its final zero, unix(7)."""
@@ -141,6 +144,22 @@ def _parse_mode(text: str) -> Mode:
     return Mode(text)
 
 
+def _parse_ksm_mode(text: str) -> KsmMode:
+    """YAML 1.1 reads a bare `off` as false, and it is meant all the same."""
+    if text.lower() in {"off", "no", "false"}:
+        return KsmMode.OFF
+    if text not in {mode.value for mode in KsmMode}:
+        raise ValueError(f"{quote(text)} is no way to treat merging")
+    return KsmMode(text)
+
+
+def _parse_cpu(text: str) -> float:
+    share = parse_share(_number(text))
+    if share < LEAST_CPU:
+        raise ValueError(f"{quote(text)} is less than {LEAST_CPU:.0%}")
+    return share
+
+
 def _parse_truth(text: str) -> bool:
     if text.lower() not in _TRUTH:
         raise ValueError(f"{quote(text)} is neither true nor false")
@@ -218,6 +237,20 @@ MODE: Final = Kind(
     right="write active or observe",
     parse=_parse_mode,
     schema={"enum": [mode.value for mode in Mode]},
+)
+KSM_MODE: Final = Kind(
+    words="`leave`, `steer` or `off`",
+    right="write leave, steer or off",
+    parse=_parse_ksm_mode,
+    schema={"enum": [*(mode.value for mode in KsmMode), False]},
+    takes=frozenset({"str", "bool"}),
+)
+CPU: Final = Kind(
+    words="a percentage",
+    right="write a percentage of one processor from 1% to 100%, such as 70%",
+    parse=_parse_cpu,
+    schema={"type": "string", "pattern": f"^{_PERCENTAGE}$"},
+    takes=frozenset({"str", "int", "float"}),
 )
 TRUTH: Final = Kind(
     words="`true` or `false`",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -18,7 +18,7 @@ from balloond.config.contradictions import Written, contradictions
 from balloond.config.document import REFUSED, compose, text_of
 from balloond.config.form import FORM, MATCH, POLICY_NAMES, Key, Listing, Section
 from balloond.config.problems import ConfigError, Problem, escape, quote
-from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy
+from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, KsmPolicy
 
 __all__ = ["Config", "ConfigError", "Problem", "load", "read"]
 
@@ -43,9 +43,10 @@ _FIELDS: Final = {
     "control.socket": "control_socket",
     "state.directory": "state_directory",
 }
-"""Keys outside `host`, `defaults` and `guests`, and the fields of Config that they set."""
+"""Keys outside `host`, `ksm`, `defaults` and `guests`, and the fields of Config that they set."""
 
 _HOST_NAMES: Final = ("memory", "reserve", "pool")
+_KSM_NAMES: Final = ("mode", "cpu", "restore")
 _MATCH_NAMES: Final = tuple(part.name for part in MATCH.parts)
 
 
@@ -62,7 +63,7 @@ def read(text: str, file: str) -> Config:
         found.section(root, FORM, "")
     config = _config(found)
     for path, words in contradictions(config, Written(present=found.values.keys(), broken=found.broken)):
-        found.fault(found.line_of(path), path, words)
+        found.fault(found.lines[path], path, words)
     if found.problems:
         raise ConfigError(tuple(sorted(found.problems, key=lambda problem: problem.line)))
     return config
@@ -77,19 +78,13 @@ class _Found:
     values: dict[str, Any] = field(
         default_factory=dict
     )  # of sound keys; Any: each Kind gives its field's type
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # of all that the file has
     broken: set[str] = field(default_factory=set)
     lengths: dict[str, int] = field(default_factory=dict)  # of lists
 
     def fault(self, line: int, path: str, text: str) -> None:
         self.broken.add(path)
         self.problems.append(Problem(file=self.file, line=line, path=path or "(file)", text=text))
-
-    def line_of(self, path: str) -> int:
-        """The line of a key, or of the nearest thing around it that the file has."""
-        while path and path not in self.lines:
-            path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return self.lines.get(path, 1)
 
     def section(self, node: Node, form: Section, path: str) -> None:
         """Reads a mapping. An empty one is as good as none, as when all its keys are commented out."""
@@ -134,6 +129,8 @@ class _Found:
                 self.section(node, part, path)
             case Listing():
                 self._listing(node, part, path)
+            case _:
+                assert_never(part)
 
     def _listing(self, node: Node, form: Listing, path: str) -> None:
         if node.tag == REFUSED or _type(node) == "null":
@@ -174,6 +171,7 @@ def _config(found: _Found) -> Config:
         Config(),
         **{name: values[path] for path, name in _FIELDS.items() if path in values},
         host=replace(HostPolicy(), **_under(values, "host", _HOST_NAMES)),
+        ksm=replace(KsmPolicy(), **_under(values, "ksm", _KSM_NAMES)),
         defaults=defaults,
         guests=tuple(
             GuestRule(

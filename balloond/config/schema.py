@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from balloond.config.form import FORM, Key, Listing, Section
 
@@ -50,6 +50,8 @@ def _rows(section: Section, prefix: str) -> Iterator[tuple[str, str, str, str]]:
             case Listing():
                 yield f"{prefix}{part.name}[]", "a list of rules", "none", part.words
                 yield from _rows(part.of, f"{prefix}{part.name}[].")
+            case _:
+                assert_never(part)
 
 
 def _section(section: Section) -> dict[str, Any]:
@@ -80,6 +82,8 @@ def _part(part: Key | Section | Listing) -> dict[str, Any]:
                 "maxItems": part.most,
                 "items": items,
             }
+        case _:
+            assert_never(part)
 
 
 def _key(key: Key) -> dict[str, Any]:

@@ -63,6 +63,21 @@ class HostPolicy:
     pool: Amount = Amount(share=0.05)  # kept free for growth
 
 
+class KsmMode(enum.StrEnum):
+    LEAVE = "leave"  # merging is as somebody else set it
+    STEER = "steer"
+    OFF = "off"  # nothing is merged, and what is merged is taken apart when there is room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KsmPolicy:
+    mode: KsmMode = KsmMode.LEAVE  # merging between tenants is a risk that only the operator can take
+    cpu: float = (
+        0.7  # of one processor, the most for ksmd at the worst; the kernel's advisor has the same default
+    )
+    restore: bool = True  # at a stop
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
     host: str = "127.0.0.1"
@@ -75,6 +90,7 @@ class Config:
     interval_s: float = 2.0
     libvirt_uri: str = "qemu:///system"
     host: HostPolicy = HostPolicy()
+    ksm: KsmPolicy = KsmPolicy()
     defaults: GuestPolicy = GuestPolicy()
     guests: tuple[GuestRule, ...] = ()
     metrics: Listen | None = Listen()  # None: no port is opened

@@ -18,7 +18,7 @@ from typing import Final
 
 from balloond.host.files import Root, number_after
 from balloond.host.kernel import read_pressure
-from balloond.model import Fault, FaultKind, Pressure
+from balloond.model import Fault, FaultKind, GuestCgroup, Pressure
 from balloond.units import format_size
 
 TREE: Final = "/sys/fs/cgroup"
@@ -26,6 +26,12 @@ TREE: Final = "/sys/fs/cgroup"
 GUESTS_OWN: Final = re.compile(r"machine-qemu.*\.scope|qemu-.*\.libvirt-qemu", re.DOTALL)
 """A guest's own cgroup, as libvirt names it: with systemd a scope, its name escaped (`\\x2d` is a dash)
 and cut; without, the machine's name. Below it QEMU sits in `libvirt/emulator`, `emulator` or the like."""
+
+SOFT_LIMIT_V1: Final = "memory.soft_limit_in_bytes"
+SOFT_LIMIT_V2: Final = "memory.high"
+
+NO_LIMIT_V1: Final = 1 << 62
+"""v1 writes `none` as the largest number of whole pages below 2^63; no host has half of that."""
 
 IDLE: Final = ("/machine.slice", "/machine")
 """Where libvirt will put guests when there is none yet: with systemd, and without."""
@@ -39,6 +45,7 @@ class Place:
     own: str | None  # the guest's own cgroup; None: it shares one
     above: str  # the closest cgroup that others may share
     unified_above: str | None  # likewise in the v2 tree; None: the kernel has none
+    unified_own: str | None  # the guest's own in the v2 tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,7 @@ class Pool:
     swap_free: int | None
     pressure: Pressure | None  # None: not kept for this cgroup; the host's then stands for it
     oom_kills: int | None  # None: not counted here
+    pressure_file: str | None = None  # where that pressure is read, and a trigger may be set
 
     def holds(self, place: Place) -> bool:
         return self.path in _chain(place.above)
@@ -70,8 +78,37 @@ def place_in(membership: str | None) -> Place | None:
     if home is None:
         return None
     own, above = _own_and_above(home)
-    unified_above = _own_and_above(paths[""])[1] if "" in paths else None
-    return Place(v1="memory" in paths, own=own, above=above, unified_above=unified_above)
+    unified_own, unified_above = _own_and_above(paths[""]) if "" in paths else (None, None)
+    return Place(
+        v1="memory" in paths,
+        own=own,
+        above=above,
+        unified_above=unified_above,
+        unified_own=unified_own,
+    )
+
+
+def guest_directory(root: Root, place: Place) -> str | None:
+    """The directory whose files speak of the guest's memory alone; None when it has none, or it is gone."""
+    if place.own is None:
+        return None
+    directory = _tree(root, v1=place.v1).base + place.own
+    return directory if root.has(directory) else None
+
+
+def read_guest(root: Root, place: Place) -> GuestCgroup | None:
+    """What a guest's own cgroup holds now. memory.stat is left alone: the kernel sums it up over all CPUs."""
+    tree = _tree(root, v1=place.v1)
+    used = tree.usage(place.own) if place.own is not None else None
+    if place.own is None or used is None:
+        return None
+    pressure = f"{_unified(root)}{place.unified_own}/memory.pressure"
+    return GuestCgroup(
+        used=used,
+        swapped=tree.swapped(place.own),
+        pressure=read_pressure(root, pressure) if place.unified_own is not None else None,
+        soft_limit=tree.soft_limit(place.own),
+    )
 
 
 def find_pool(root: Root, places: Iterable[Place], host_total: int) -> tuple[Pool | None, tuple[Fault, ...]]:
@@ -124,6 +161,17 @@ class _V1:
     def oom_kills(self, path: str) -> int | None:
         return None
 
+    def usage(self, path: str) -> int | None:
+        return self.root.number(f"{self.base}{path}/memory.usage_in_bytes")
+
+    def swapped(self, path: str) -> int | None:
+        both, memory = self.root.number(f"{self.base}{path}/memory.memsw.usage_in_bytes"), self.usage(path)
+        return max(0, both - memory) if both is not None and memory is not None else None
+
+    def soft_limit(self, path: str) -> int | None:
+        limit = self.root.number(f"{self.base}{path}/{SOFT_LIMIT_V1}")
+        return limit if limit is not None and limit < NO_LIMIT_V1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class _V2:
@@ -150,6 +198,15 @@ class _V2:
     def oom_kills(self, path: str) -> int | None:
         return number_after("oom_kill ", self.root.text(f"{self.base}{path}/memory.events"))
 
+    def usage(self, path: str) -> int | None:
+        return self.root.number(f"{self.base}{path}/memory.current")
+
+    def swapped(self, path: str) -> int | None:
+        return self.root.number(f"{self.base}{path}/memory.swap.current")
+
+    def soft_limit(self, path: str) -> int | None:
+        return self.root.number(f"{self.base}{path}/{SOFT_LIMIT_V2}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limit:
@@ -174,14 +231,17 @@ def _limits(tree: _V1 | _V2, paths: Sequence[str], host_total: int) -> list[_Lim
 def _pool(tree: _V1 | _V2, limits: Sequence[_Limit], places: Sequence[Place]) -> Pool:
     tightest = min(limits, key=lambda limit: limit.size)
     most, used = tree.swap(tightest.path) or (None, None)
+    file = _pressure_file(tree.root, tightest.path, places)
+    pressure = read_pressure(tree.root, file) if file is not None else None
     return Pool(
         path=tightest.path,
         total=tightest.size,
         available=min(tightest.size, *(limit.available for limit in limits)),
         swap_total=most,
         swap_free=max(0, most - used) if most is not None and used is not None else None,
-        pressure=_pressure(tree.root, tightest.path, places),
+        pressure=pressure,
         oom_kills=tree.oom_kills(tightest.path),
+        pressure_file=file if pressure is not None else None,
     )
 
 
@@ -192,11 +252,11 @@ def _idle_pool(root: Root, host_total: int) -> Pool | None:
     return _pool(tree, limits, ()) if limits else None
 
 
-def _pressure(root: Root, path: str, places: Sequence[Place]) -> Pressure | None:
+def _pressure_file(root: Root, path: str, places: Sequence[Place]) -> str | None:
     """The pool's own pressure. An empty cgroup of that name in the v2 tree would feign calm."""
     if any(place.unified_above is None or path not in _chain(place.unified_above) for place in places):
         return None
-    return read_pressure(root, f"{_unified(root)}{path}/memory.pressure") if places else None
+    return f"{_unified(root)}{path}/memory.pressure" if places else None
 
 
 def _tree(root: Root, *, v1: bool) -> _V1 | _V2:

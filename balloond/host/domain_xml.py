@@ -22,6 +22,9 @@ _UNITS: Final = {"b": 1, "bytes": 1, "KiB": KIB, "k": KIB, "MiB": MIB, "M": MIB,
 
 _LARGEST_MEMORY: Final = 2**60  # no guest has an exbibyte: such a number is nonsense
 
+TRANSLATIONS: Final = 1 * GIB
+"""QEMU's own limit on translated code, where the definition sets none (accel/tcg: 1 GiB on 64-bit hosts)."""
+
 _PINNING_HOST_DEVICES: Final = ("pci", "mdev")
 """Both go through VFIO, which pins all the guest's memory; USB and SCSI host devices do not."""
 
@@ -44,6 +47,7 @@ class Facts:
     mergeable: bool = True  # False: <nosharepages/>, or memfd behind it, which KSM never merges
     virtio_mem_size: int = 0  # what the guest's virtio-mem devices may have: out of the balloon's reach
     virtio_mem_current: int = 0
+    translations: int = 0  # for translated code, at most; 0: KVM runs the guest
 
 
 def read_facts(xml: str) -> Facts:
@@ -72,6 +76,7 @@ def read_facts(xml: str) -> Facts:
         mergeable=_is_mergeable(domain),
         virtio_mem_size=_virtio_mem(domain, "size"),
         virtio_mem_current=_virtio_mem(domain, "current"),
+        translations=_translations(domain),
     )
 
 
@@ -119,6 +124,13 @@ def _virtio_mem(domain: ElementTree.Element, figure: str) -> int:
     devices = domain.iterfind("devices/memory[@model='virtio-mem']")
     sizes = (device.find(f"target/{figure}") for device in devices)
     return sum(_size(size, f"virtio-mem's {figure}") for size in sizes if size is not None)
+
+
+def _translations(domain: ElementTree.Element) -> int:
+    if domain.get("type") != "qemu":
+        return 0
+    cache = domain.find("features/tcg/tb-cache")
+    return TRANSLATIONS if cache is None else _size(cache, "the cache of translated code")
 
 
 def _size(element: ElementTree.Element | None, what: str) -> int:

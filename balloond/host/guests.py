@@ -66,14 +66,16 @@ class Guests:
         now: Callable[[], float] = time.monotonic,
         log: Log | None = None,
         run_directory: Path = RUN_DIRECTORY,
+        read_only: bool = False,
     ) -> None:
-        """`period_s` is the statistics period for guests that have none, in whole seconds at the least 1."""
+        """`period_s` is the statistics period for guests that have none, in whole seconds at the least 1.
+        `read_only`: over a connection that can change nothing."""
         self._period_s = max(1, round(period_s))
         self._uri = uri
         self._now = now
         self._log = log or Log()
         self._run_directory = run_directory
-        self._link = Link(uri, now)
+        self._link = Link(uri, now, read_only=read_only)
         self._roster = Roster()
         self._quarantine = Quarantine()
         self._periods = Periods(Path(state_directory))
@@ -127,6 +129,15 @@ class Guests:
     def qemu_pids(self) -> dict[str, int]:
         """The process of each guest that was last observed, by UUID; those that can't be told are left out."""
         return {known.row.uuid: known.pid for known in self._roster if known.pid is not None}
+
+    def hypervisor(self, deadline_s: float) -> tuple[int, int, int] | None:
+        """QEMU's version, as libvirt found it; None when it does not say."""
+        try:
+            version = int(self._link.call("version", self._now() + deadline_s))
+        except (DownError, HungError, LibvirtError) as failed:
+            self._log.debug("libvirt does not tell the hypervisor's version", why=str(failed))
+            return None
+        return version // 1_000_000, version // 1_000 % 1_000, version % 1_000
 
     def _read(self, until: float) -> list[Row]:
         """A row for each active guest. Raises DownError or HungError when there is not even a list."""

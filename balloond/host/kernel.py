@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.host.files import Root, number_after
-from balloond.model import Fault, FaultKind, Ksm, Pressure
+from balloond.host.swap import Swap, read_swap
+from balloond.model import Fault, FaultKind, Ksm, KsmSettings, Pressure
 from balloond.units import KIB, PAGE
 
 MEMINFO: Final = "/proc/meminfo"
@@ -35,13 +36,16 @@ class HostFigures:
     swap_free: int
     swap_in: int
     swap_out: int
+    swap: Swap  # what kind of swap that is
+    huge_free: int  # huge pages of the default size that nobody has or was promised
     oom_kills: int  # of all cgroups, limited ones included
     pressure: Pressure | None  # None: no PSI in this kernel
     ksm: Ksm | None  # None: no KSM in this kernel
 
 
-def read_host(root: Root) -> tuple[HostFigures | None, tuple[Fault, ...]]:
-    """The host's figures now; None, with the fault that says why, when its memory can't be had."""
+def read_host(root: Root, *, ksm_closely: bool = True) -> tuple[HostFigures | None, tuple[Fault, ...]]:
+    """The host's figures now; None, with the fault that says why, when its memory can't be had. `ksm_closely`:
+    see `read_ksm`."""
     memory = root.text(MEMINFO)
     total, available = number_after("MemTotal:", memory), number_after("MemAvailable:", memory)
     if not total or available is None or available > total:
@@ -56,9 +60,11 @@ def read_host(root: Root) -> tuple[HostFigures | None, tuple[Fault, ...]]:
         swap_free=(number_after("SwapFree:", memory) or 0) * KIB,
         swap_in=(number_after("pswpin ", events) or 0) * PAGE,
         swap_out=(number_after("pswpout ", events) or 0) * PAGE,
+        swap=read_swap(root, memory),
+        huge_free=_huge_free(memory),
         oom_kills=number_after("oom_kill ", events) or 0,  # since 4.13
         pressure=read_pressure(root, PRESSURE),
-        ksm=read_ksm(root),
+        ksm=read_ksm(root, events, closely=ksm_closely),
     )
     return figures, ()
 
@@ -79,13 +85,22 @@ def read_pressure(root: Root, path: str) -> Pressure | None:
         return None
 
 
-def read_ksm(root: Root) -> Ksm | None:
-    """Same-page merging now; None where the kernel has none."""
+def read_ksm(root: Root, events: str | None = None, *, closely: bool = True) -> Ksm | None:
+    """Same-page merging now; None where the kernel has none. `events`: the text of /proc/vmstat.
+
+    While nothing is merged, and nobody is to steer it, most of it need not be looked at: `closely` False.
+    """
     run = root.number(f"{KSM}/run")
     if run is None:
         return None
     sharing = root.number(f"{KSM}/pages_sharing") or 0
     zero = root.number(f"{KSM}/ksm_zero_pages") or 0  # since 6.6; not counted in pages_sharing
+    settings, candidates, scanned = KsmSettings(), 0, None
+    if closely or run:
+        settings = read_ksm_settings(root)
+        counts = (root.number(f"{KSM}/pages_{name}") or 0 for name in ("shared", "unshared", "volatile"))
+        candidates = (sharing + sum(counts)) * PAGE
+        scanned = root.number(f"{KSM}/pages_scanned")
     return Ksm(
         run=run,
         saved=(sharing + zero) * PAGE,
@@ -93,7 +108,35 @@ def read_ksm(root: Root) -> Ksm | None:
         full_scans=root.number(f"{KSM}/full_scans") or 0,
         pages_to_scan=root.number(f"{KSM}/pages_to_scan") or 0,
         advisor=_chosen_in(root.text(f"{KSM}/advisor_mode")),
+        candidates=candidates,
+        scanned=None if scanned is None else scanned * PAGE,
+        broken=((number_after("cow_ksm ", events) or 0) + (number_after("ksm_swpin_copy ", events) or 0))
+        * PAGE,
+        settings=settings,
     )
+
+
+def read_ksm_settings(root: Root) -> KsmSettings:
+    """How merging is set now."""
+    return KsmSettings(
+        run=root.number(f"{KSM}/run"),
+        pages_to_scan=root.number(f"{KSM}/pages_to_scan"),
+        sleep_ms=root.number(f"{KSM}/sleep_millisecs"),
+        advisor=_chosen_in(root.text(f"{KSM}/advisor_mode")),
+        advisor_target_s=root.number(f"{KSM}/advisor_target_scan_time"),
+        advisor_max_cpu=root.number(f"{KSM}/advisor_max_cpu"),
+        advisor_min_pages=root.number(f"{KSM}/advisor_min_pages_to_scan"),
+    )
+
+
+def _huge_free(memory: str | None) -> int:
+    names = (
+        "HugePages_Free:",
+        "HugePages_Rsvd:",
+        "Hugepagesize:",
+    )  # pages, pages, kB; absent without hugetlb
+    free, reserved, size = (number_after(name, memory) or 0 for name in names)
+    return max(0, free - reserved) * size * KIB
 
 
 def _fields_in(line: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 SOCKET = 0
+READ_ONLY = "read-only"
 
 CONNECT_S = 20.0
 """Seconds until a connection attempt ends this process; the parent gives up earlier, while it lives."""
@@ -29,8 +30,11 @@ KEEPALIVE_S, KEEPALIVE_MISSED = 5, 3
 """A daemon that has been silent for 20 s is taken for dead (seen with libvirt 9.0)."""
 
 
-def main(uri: str) -> None:
-    """Serves until the parent closes its end, the connection is lost, or a call outlives its alarm."""
+def main(uri: str, way: str) -> None:
+    """Serves until the parent closes its end, the connection is lost, or a call outlives its alarm.
+
+    `way` is READ_ONLY for a connection that can change nothing.
+    """
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # meant for the parent, which still needs us to tidy up
     signal.setitimer(signal.ITIMER_REAL, CONNECT_S)
@@ -41,7 +45,7 @@ def main(uri: str) -> None:
     libvirt.registerErrorHandler(lambda *_: None, None)  # errors are returned, not printed
     libvirt.virEventRegisterDefaultImpl()  # before opening, or events and keepalive never work
     try:
-        servant = Servant(libvirt, libvirt.open(uri))
+        servant = Servant(libvirt, (libvirt.openReadOnly if way == READ_ONLY else libvirt.open)(uri))
     except libvirt.libvirtError as refused:
         leave(f"cannot connect to {uri}: {refused}; is virtqemud or libvirtd running?")
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -62,6 +66,7 @@ class Servant:
             "look": self.look,
             "set": self.set_memory,
             "period": self.set_period,
+            "version": self.version,
         }
         self.register_events()
         libvirt.virEventAddHandle(SOCKET, libvirt.VIR_EVENT_HANDLE_READABLE, self.receive, None)
@@ -158,6 +163,11 @@ class Servant:
     def set_period(self, request: Any) -> None:
         domain = self.connection.lookupByUUIDString(request["uuid"])
         domain.setMemoryStatsPeriod(request["period_s"], self.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def version(self, _request: Any) -> int:
+        """The hypervisor's, as libvirt found it: 1,000,000 major + 1,000 minor + release."""
+        found: int = self.connection.getVersion()
+        return found
 
     # --- parts of operations ---
 
@@ -271,10 +281,10 @@ def leave(why: str) -> Any:
     os._exit(1)
 
 
-def arguments(given: Iterable[str]) -> str:
-    _program, uri = given
-    return uri
+def arguments(given: Iterable[str]) -> tuple[str, str]:
+    _program, uri, *way = given
+    return uri, way[0] if way else ""
 
 
 if __name__ == "__main__":
-    main(arguments(sys.argv))
+    main(*arguments(sys.argv))

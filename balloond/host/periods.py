@@ -6,12 +6,12 @@ another. An operator's own period is never noted here, and never touched.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
+
+from balloond.host.notes import read_notes, write_notes
 
 NAME: Final = "periods.json"
 
@@ -47,22 +47,13 @@ class Periods:
     def _write(self, notes: dict[str, Note]) -> None:
         if notes == self._notes:
             return
-        if notes:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_name(f".{NAME}.new")
-            with fresh.open("w") as file:
-                json.dump({uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-        else:
-            self._path.unlink(missing_ok=True)
+        write_notes(self._path, {uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()})
         self._notes = notes
 
 
 def _read(path: Path) -> dict[str, Note]:
+    found = cast(dict[str, Any], read_notes(path))  # Any: whatever the file holds
     try:
-        found = json.loads(path.read_text())
-        return {str(uuid): Note(was=int(note["was"]), put=int(note["put"])) for uuid, note in found.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {uuid: Note(was=int(note["was"]), put=int(note["put"])) for uuid, note in found.items()}
+    except (ValueError, TypeError, KeyError):
         return {}  # without notes nothing is put back, which harms nobody: statistics are merely kept on

@@ -107,8 +107,11 @@ def guest_of(
         statistics_period_s=facts.statistics_period_s if facts else 0,
         incarnation=incarnation,
         block_read=block_read,
+        virtio_mem=size,
+        translations=facts.translations if facts else 0,
         deflates_on_oom=facts.deflates_on_oom if facts else False,
         reports_free_pages=facts.reports_free_pages if facts else False,
+        mergeable=facts.mergeable if facts else True,
     )
 
 

@@ -11,26 +11,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
-from balloond.config.settings import Config, Mode
-from balloond.host.cgroup import Pool, find_pool
+from balloond.config.settings import Config, KsmMode, Mode
+from balloond.host.cgroup import Place, Pool, find_pool, read_guest
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host
+from balloond.host.kernel import HostFigures, read_host, read_ksm
+from balloond.host.ksm import Merging
 from balloond.host.processes import Process, Processes
+from balloond.host.relief import Relief
 from balloond.model import (
     Fault,
     Guest,
+    GuestCgroup,
     Host,
+    LimitSoftly,
+    Measure,
+    Measured,
     Obstacle,
     Outcome,
     PoolSource,
+    Reclaim,
     Result,
+    SetMerging,
     SetTarget,
     Snapshot,
     State,
 )
-from balloond.units import MIB
+from balloond.policy.solvency import QEMU_OVERHEAD
 
 OBSERVE_LEAST_S: Final = 3.0
 """However short the interval. On a host whose processors are overloaded (load 12 on two) monitors were seen to
@@ -43,8 +51,12 @@ OBSERVE_MOST_S: Final = 5.0
 APPLY_MOST_S: Final = 5.0
 """For all actions of one turn. What is left then is asked for again in the next turn, on newer numbers."""
 
-QEMU_OVERHEAD: Final = 32 * MIB
-"""What a QEMU process is taken to need beside its guest's memory, until its resident size shows more."""
+TAKE_MOST_S: Final = 1.0
+"""For all measures of one turn: the next guest in distress waits behind them. What is left is decided again."""
+
+CGROUPS_EACH_S: Final = 10.0
+"""How often guests' own cgroups are read: 0.1 ms a guest, while all is well for the eyes of people alone. While
+memory is reclaimed they are read in each turn, since that stops where a guest suffers for it."""
 
 SET_MOST_S: Final = 2.0
 """For one action. It takes milliseconds; a guest that needs seconds hangs, and others wait behind it."""
@@ -82,7 +94,8 @@ class _Look:
 
 
 class RealWorld:
-    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's."""
+    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's; in `state`
+    stands what is to be put back."""
 
     def __init__(
         self,
@@ -91,6 +104,7 @@ class RealWorld:
         config: Callable[[], Config],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        state: Path,
         root: Path = Path("/"),
     ) -> None:
         self._guests = guests
@@ -99,8 +113,14 @@ class RealWorld:
         self._wall = wall
         self._root = Root(root)
         self._processes = Processes(self._root)
+        self._merging = Merging(self._root, state)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
         self._pids: dict[str, int] = {}  # and the processes of those
+        self._places: dict[str, Place] = {}
+        self._cgroups: dict[str, GuestCgroup] = {}
+        self._cgroups_due_s = float("-inf")
+        self._relief = Relief(self._root, state)
+        self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
 
     def observe(self) -> Snapshot:
         """The world now. Its time is that of the end: no sample in it is from the future."""
@@ -117,7 +137,9 @@ class RealWorld:
             if (look.pids, look.managed) != (self._pids, _managed(config, guests)):
                 look = self._look(config)  # who shares the pool was not known before
         source = pool_source(look.figures, look.pool, config.host.memory)
-        placed = tuple(_placed(guest, look, source) for guest in self._seen)
+        self._read_cgroups(look)
+        self.pressure_file = look.pool.pressure_file if look.pool is not None else None
+        placed = tuple(_placed(guest, look, source, self._cgroups.get(guest.uuid)) for guest in self._seen)
         return Snapshot(
             monotonic_s=self._monotonic(),
             wall_s=self._wall(),
@@ -131,6 +153,21 @@ class RealWorld:
         ends_s = self._monotonic() + APPLY_MOST_S
         return tuple(self._set(action, ends_s) for action in actions)
 
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        """What came of each: one at a time, and all in bounded time."""
+        ends_s = self._monotonic() + TAKE_MOST_S
+        return tuple(self._take(measure, ends_s) for measure in measures)
+
+    def take_up(self) -> None:
+        """Undoes what a daemon that was killed has left, as far as nobody will look after it: soft limits. How it
+        set merging is known from its note, and steered on."""
+        self._relief.put_back()
+
+    def put_back(self) -> tuple[str, ...]:
+        """Leaves the host's own settings as they were found; says what could not be."""
+        self._relief.put_back()
+        return tuple(filter(None, (self._put_merging_back(),)))
+
     def close(self) -> None:
         self._processes.close()
 
@@ -140,8 +177,46 @@ class RealWorld:
             return Outcome(action=action, result=Result.BUSY, detail="no time was left for it in this turn")
         return self._guests.set_target(action, min(left_s, SET_MOST_S))
 
+    def _take(self, measure: Measure, ends_s: float) -> Measured:
+        began_s = self._monotonic()
+        if began_s >= ends_s:
+            return Measured(
+                measure=measure, result=Result.BUSY, detail="no time was left for it in this turn"
+            )
+        match measure:
+            case SetMerging():
+                result, detail = self._merging.set(measure.to)
+            case Reclaim():
+                self._cgroups_due_s = float("-inf")
+                result, detail = self._relief.reclaim(measure, self._places.get(measure.uuid))
+            case LimitSoftly():
+                result, detail = self._relief.limit(measure, self._places.get(measure.uuid))
+            case _:
+                assert_never(measure)
+        return Measured(measure=measure, result=result, detail=detail, took_s=self._monotonic() - began_s)
+
+    def _read_cgroups(self, look: _Look) -> None:
+        now_s = self._monotonic()
+        self._places = {uuid: one.place for uuid, one in look.processes.items() if one.place is not None}
+        if now_s >= self._cgroups_due_s or self._cgroups.keys() - self._places.keys():
+            found = ((uuid, read_guest(self._root, place)) for uuid, place in self._places.items())
+            self._cgroups = {uuid: cgroup for uuid, cgroup in found if cgroup is not None}
+            self._cgroups_due_s = now_s + CGROUPS_EACH_S
+
+    def _put_merging_back(self) -> str:
+        policy, ksm = self._config().ksm, read_ksm(self._root)
+        if not self._merging.noted or ksm is None:
+            return ""
+        if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+            self._merging.forget()
+            return ""
+        return self._merging.put_back(ksm)[1]
+
     def _look(self, config: Config) -> _Look:
-        figures, faults = read_host(self._root)
+        steers = config.ksm.mode is not KsmMode.LEAVE or self._merging.noted
+        figures, faults = read_host(self._root, ksm_closely=steers)
+        if figures is not None:
+            figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
         managed = _managed(config, self._seen)
         pool = None
@@ -173,13 +248,15 @@ def _managed(config: Config, guests: Sequence[Guest]) -> frozenset[str]:
     )
 
 
-def _placed(guest: Guest, look: _Look, source: PoolSource) -> Guest:
-    """The guest with what its process occupies; without, where that is none of the pool's."""
+def _placed(guest: Guest, look: _Look, source: PoolSource, cgroup: GuestCgroup | None) -> Guest:
+    """The guest with what its process and cgroup occupy; without, where that is none of the pool's."""
     process = look.processes.get(guest.uuid)
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
         return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
-    guest = replace(guest, overhead=QEMU_OVERHEAD)
-    return replace(guest, rss=process.rss, swapped=process.swapped) if process is not None else guest
+    guest = replace(guest, overhead=QEMU_OVERHEAD, cgroup=cgroup)
+    if process is None:
+        return guest
+    return replace(guest, rss=process.rss, swapped=process.swapped, program=process.program)
 
 
 def _shares(process: Process | None, pool: Pool | None, source: PoolSource) -> bool:
@@ -202,11 +279,14 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         return None
     total, available = figures.total, figures.available
     swap_total, swap_free = figures.swap_total, figures.swap_free
+    disk_total, disk_free = swap_total - figures.swap.zram_total, swap_free - figures.swap.zram_free
     pressure, oom_kills = figures.pressure, figures.oom_kills
     if pool is not None:
         total, available = min(total, pool.total), min(available, pool.available)
-        swap_total = min(swap_total, pool.swap_total if pool.swap_total is not None else swap_total)
-        swap_free = min(swap_free, pool.swap_free if pool.swap_free is not None else swap_free)
+        most = pool.swap_total if pool.swap_total is not None else swap_total
+        left = pool.swap_free if pool.swap_free is not None else swap_free
+        swap_total, disk_total = min(swap_total, most), min(disk_total, most)
+        swap_free, disk_free = min(swap_free, left), min(disk_free, left)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
     if source is PoolSource.OPERATOR and operators is not None:
@@ -220,6 +300,10 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         swap_free=swap_free,
         swap_in=figures.swap_in,
         swap_out=figures.swap_out,
+        zram_total=swap_total - disk_total,
+        zram_free=swap_free - disk_free,
+        zswap_growth=figures.swap.zswap_growth,
+        huge_free=figures.huge_free,
         pressure=pressure,
         ksm=figures.ksm,
         oom_kills=oom_kills,

@@ -115,9 +115,10 @@ class Arena:
         self.guests.append(guest)
         return guest
 
-    def daemon(self, **options: Any) -> Daemon:
-        """The real balloond over this arena's guests, ready; `options` are its configuration's keys."""
-        daemon = Daemon(self.home, options)
+    def daemon(self, *, psi: bool = True, record: bool = False, **options: Any) -> Daemon:
+        """The real balloond over this arena's guests, ready; `options` are its configuration's keys.
+        `psi` False: it runs as on a kernel that keeps no pressure; `record`: it writes down its ticks."""
+        daemon = Daemon(self.home, options, psi=psi, record=record)
         self._daemons.append(daemon)
         return daemon
 

@@ -43,12 +43,27 @@ def configuration(home: Path, port: int, options: Mapping[str, Any]) -> dict[str
     }
 
 
+WITHOUT_PSI: Final = (
+    "mount -t tmpfs none /proc/pressure; "
+    "test ! -d /sys/fs/cgroup/unified || mount -t tmpfs none /sys/fs/cgroup/unified; "
+    'exec "$@"'
+)
+"""A view of this machine in which its kernel keeps no pressure; only where memory is on cgroup v1."""
+
+
 class Daemon:
     """One running balloond."""
 
-    def __init__(self, home: Path, options: Mapping[str, Any]) -> None:
-        """Starts it and waits until it has made its first turn. Raises LabError with the end of its log."""
+    def __init__(
+        self, home: Path, options: Mapping[str, Any], *, psi: bool = True, record: bool = False
+    ) -> None:
+        """Starts it and waits until it has made its first turn. Raises LabError with the end of its log.
+        `psi` False: it sees no pressure; `record`: it writes down its ticks."""
         self.control_socket = home / "control.sock"
+        self.state = home / "state"
+        self._journal = home / "ticks.jsonl"
+        self._more = ("--journal", str(self._journal)) if record else ()
+        self._before = () if psi else ("unshare", "--mount", "sh", "-c", WITHOUT_PSI, "sh")
         self.config = home / "balloond.yaml"
         self._home = home
         self._log = home / "balloond.log"
@@ -77,23 +92,33 @@ class Daemon:
         # JSON is YAML too, and quotes everything.
         self.config.write_text(json.dumps(configuration(self._home, self._port, self._options), indent=2))
 
+    @property
+    def ticks(self) -> list[dict[str, Any]]:
+        """Every tick that it wrote down so far, over restarts too; for one that records."""
+        return [json.loads(line) for line in self._journal.read_text().splitlines()]
+
     def start(self) -> None:
-        """Starts it, for the first time or again."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "balloond.daemon", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the lab, which then stops the daemon in good order
-            )
-        leavings.note_process(self._home, self._process.pid)
+        """Starts it, for the first time or again, and waits until it has made its first turn."""
+        self.launch()
         deadline = time.monotonic() + READY_S
         while self.metric("balloond_ticks_total", missing=0.0) < 1:
             if not self.running or time.monotonic() > deadline:
                 state = "is not ready" if self.running else f"ended with {self._process.returncode}"
                 raise LabError(f"balloond {state}; its log ends: {self.log[-2000:]}")
             time.sleep(0.1)
+
+    def launch(self) -> None:
+        """Starts it, and waits for nothing."""
+        command = [sys.executable, "-m", "balloond.daemon", "--config", str(self.config)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._before, *command, *self._more],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the lab, which then stops the daemon in good order
+            )
+        leavings.note_process(self._home, self._process.pid)
 
     def reload(self) -> None:
         os.kill(self._process.pid, signal.SIGHUP)

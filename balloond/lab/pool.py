@@ -55,6 +55,17 @@ class Pool:
     def usage(self) -> int:
         return int((self.memory / ("memory.current" if _unified() else "memory.usage_in_bytes")).read_text())
 
+    def limit_swap(self, size: int) -> None:
+        """Lets the guests have so much of the machine's swap, whoever else has put some there."""
+        if _unified():
+            (self.memory / "memory.swap.max").write_text(str(size))
+        else:  # memory and swap together
+            (self.memory / "memory.memsw.limit_in_bytes").write_text(str(self.limit + size))
+
+    def file_pages(self) -> int:
+        """Of `usage` what are pages of files: QEMU's program, which is none of any guest's memory."""
+        return _fields(self.memory / "memory.stat").get("file" if _unified() else "total_cache", 0)
+
     def swapped(self) -> int:
         """What the guests have in the host's swap."""
         if _unified():
@@ -65,6 +76,16 @@ class Pool:
         """How many processes of any of the guests the host's OOM killer ended."""
         name = "memory.events" if _unified() else "memory.oom_control"
         return sum(_fields(path).get("oom_kill", 0) for path in {*self.memory.rglob(name)})
+
+    def admit(self, pid: int) -> None:
+        """Has a process of the host's own share the pool, as a backup job in machine.slice would."""
+        for path in _directories(self.run):
+            (path / "cgroup.procs").write_text(str(pid))
+
+    def pressure_file(self) -> Path | None:
+        """Where the pool's pressure is told of; None: this kernel keeps none for it."""
+        found = (path / "memory.pressure" for path in _directories(self.run))
+        return next((path for path in found if path.exists()), None)
 
     def processes(self) -> tuple[int, ...]:
         """The process ids of all guests."""

@@ -11,6 +11,7 @@
  *   N anon SIZE [RATE]           own content, one cache line written in each page; touching writes
  *   N random SIZE [RATE]         own content, every byte written; touching writes
  *   N equal SIZE [RATE]          the same in every guest, no two pages alike; touching reads
+ *   N mostly SIZE [RATE]         four pages of five the same in every guest, the fifth its own; touching reads
  *   N pattern SIZE HEX [RATE]    the given bytes over and over; touching reads
  *   N touch COUNT                pages touched a second, all over what is to be held
  *   N cache SIZE [RATE]          read the first SIZE of the disk round and round
@@ -42,7 +43,7 @@
 #define PATIENCE_NS 1000000000ll        /* work not done a second after it was due is lost, not late */
 #define PORT_NAME "org.balloond.lab"
 
-enum content { ANON, RANDOM, EQUAL, PATTERN };
+enum content { ANON, RANDOM, EQUAL, MOSTLY, PATTERN };
 
 static struct board {                   /* shared by the three */
     _Atomic uint64_t order;             /* odd while the teller is writing an order */
@@ -88,7 +89,8 @@ static void fill(uint64_t *page, uint64_t number) {
             ((uint8_t *)page)[i] = board->pattern[i % board->pattern_length];
         return;
     }
-    uint64_t x = scramble(number) ^ (board->content == EQUAL ? 0 : seed);
+    int shared = board->content == EQUAL || (board->content == MOSTLY && number % 5);
+    uint64_t x = scramble(number) ^ (shared ? 0 : seed);
     for (size_t i = 0; i < words; i++)
         page[i] = (x = x * 6364136223846793005ull + 1442695040888963407ull) | 1;
 }
@@ -290,9 +292,9 @@ static size_t report(char *out, size_t room) {
 
 static void answer(int port, char *line) {
     static char out[8192];
-    char verb[16] = "", first[160] = "", second[16] = "", third[16] = "";
+    char verb[16] = "", first[16] = "", second[160] = "", third[16] = "";
     unsigned long long number = 0;
-    if (sscanf(line, "%llu %15s %159s %15s %15s", &number, verb, first, second, third) < 2)
+    if (sscanf(line, "%llu %15s %15s %159s %15s", &number, verb, first, second, third) < 2)
         return;
     uint64_t size = strtoull(first, NULL, 10), rate = strtoull(second, NULL, 10);
     const char *error = "";
@@ -300,6 +302,7 @@ static void answer(int port, char *line) {
     if (!strcmp(verb, "anon")) order(ANON, size, rate, NULL);
     else if (!strcmp(verb, "random")) order(RANDOM, size, rate, NULL);
     else if (!strcmp(verb, "equal")) order(EQUAL, size, rate, NULL);
+    else if (!strcmp(verb, "mostly")) order(MOSTLY, size, rate, NULL);
     else if (!strcmp(verb, "pattern")) order(PATTERN, size, strtoull(third, NULL, 10), second);
     else if (!strcmp(verb, "touch")) board->touches = size;
     else if (!strcmp(verb, "cache")) {

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from balloond.config.settings import Config, GuestPolicy
+from balloond.config.settings import Config, GuestPolicy, Mode
 from balloond.model import (
     Decision,
     Demand,
     Guest,
     Ledger,
+    Measure,
     Obstacle,
     Outcome,
     Reason,
@@ -33,8 +34,11 @@ from balloond.policy import demand as demands
 from balloond.policy.allocate import Claim, divide
 from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
+from balloond.policy.merging import Course, steer
 from balloond.policy.movement import Movement, ask, watch, withdraw
-from balloond.policy.pace import Move, Position, moves
+from balloond.policy.pace import Move, Position, moves, stay
+from balloond.policy.relief import Holder, Relief, relieve
+from balloond.policy.solvency import judge
 from balloond.units import MIB
 from balloond.value import value
 
@@ -49,6 +53,8 @@ class HostMemory:
     config: Config  # the one in force, to see that it changed
     own: Own
     standing: Standing
+    relief: Relief
+    merging: Course | None
 
 
 @value
@@ -84,15 +90,39 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
         for v, e in zip(views, entitlements, strict=True)
     ]
-    made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
-    verdicts, actions = _conclude(views, positions, made, now_s)
+    if known.first:
+        made, hurry = stay(positions), True
+    else:
+        made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
+    verdicts, actions = _conclude(views, positions, made, first=known.first, now_s=now_s)
+    relief = known.relief(config.mode)
+    measures: tuple[Measure, ...] = ()
+    if standing.rung >= Rung.ORANGE or relief.limits or known.measured:
+        holders = [_holder(v, its, now_s) for v, its in zip(views, verdicts, strict=True) if v.policy.manage]
+        relief, measures = relieve(
+            relief, known.measured, holders, host, ledger, standing.rung,
+            elapsed_s=now_s - known.host.standing.seen_s if known.host else 0.0,
+        )  # fmt: skip
+    merging, measure = steer(
+        config.ksm, host, snapshot.guests, known.host.merging if known.host else None,
+        rung=standing.rung, spare=host.available - reserve - pool, now_s=now_s,
+    )  # fmt: skip
     return Decision(
         rung=standing.rung,
         ledger=ledger,
         verdicts=verdicts,
         actions=actions,
+        solvency=judge(host, snapshot.guests, own=ledger.own, reserve=reserve),
+        measures=(*measures, measure) if measure else measures,
+        merging=merging,
         hurry=hurry,
-        memory=HostMemory(config=config, own=own, standing=standing),
+        memory=HostMemory(
+            config=config,
+            own=own,
+            standing=standing,
+            relief=relief,
+            merging=merging.memory if merging else None,
+        ),
     )
 
 
@@ -127,6 +157,11 @@ class _Known:
         self.same_config = self.host is not None and self.host.config is config
         self.verdicts = {v.uuid: v for v in previous.decision.verdicts} if previous else {}
         self.outcomes: dict[str, Outcome] = {o.action.uuid: o for o in previous.outcomes} if previous else {}
+        self.measured = previous.measured if previous else ()
+
+    def relief(self, mode: Mode) -> Relief:
+        """What was done at the host; nothing after a change of mode, which puts all back."""
+        return self.host.relief if self.host is not None and self.host.config.mode is mode else Relief()
 
 
 def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _View:
@@ -212,9 +247,13 @@ def _kept(budget: int, wants: int, floors: int, pool: int) -> int:
 
 
 def _conclude(
-    views: Sequence[_View], positions: Sequence[Position], made: Sequence[Move], now_s: float
+    views: Sequence[_View], positions: Sequence[Position], made: Sequence[Move], *, first: bool, now_s: float
 ) -> tuple[tuple[Verdict, ...], tuple[SetTarget, ...]]:
-    """The verdicts, and the actions that follow: shrinks first, so that growth finds the memory free."""
+    """The verdicts, and the actions that follow: shrinks first, so that growth finds the memory free.
+
+    A balloon that may be on its way to a target that nobody waits for is told to stay where it is: at the `first`
+    tick each that is out, since a guest still growing for a daemon that died would take what is granted to others
+    (simulator, seed 536)."""
     verdicts: list[Verdict] = []
     shrinks: list[SetTarget] = []
     grows: list[SetTarget] = []
@@ -224,8 +263,12 @@ def _conclude(
         asks = target is not None and target not in (guest.actual, movement.target)
         if asks and target is not None:
             movement = ask(movement, guest, target, move.reason, now_s)
-        elif view.movable and movement.target is None and movement.forgotten(now_s):
-            movement, target, asks = withdraw(movement, now_s), -(-guest.actual // MIB) * MIB, True
+        elif (
+            view.movable
+            and movement.target is None
+            and (movement.forgotten(now_s) or (first and guest.actual < guest.maximum))
+        ):
+            movement, target, asks = withdraw(movement, now_s), guest.actual, True
         verdict = Verdict(
             uuid=guest.uuid,
             name=guest.name,
@@ -249,6 +292,18 @@ def _conclude(
             )
             (shrinks if action.target < action.actual else grows).append(action)
     return tuple(verdicts), (*shrinks, *grows)
+
+
+def _holder(view: _View, verdict: Verdict, now_s: float) -> Holder:
+    movement: Movement = verdict.memory.movement
+    return Holder(
+        guest=view.guest,
+        demand=view.demand,
+        shares=view.policy.shares,
+        target=verdict.target,
+        follows=view.movable and not movement.aside(now_s) and not movement.stalled(now_s),
+        obstacle=view.obstacle,
+    )
 
 
 def _whole(target: int, actual: int) -> int:

@@ -68,7 +68,8 @@ def unestimated(policy: GuestPolicy, guest: Guest) -> Demand:
     guarantee, ceiling = _bounds(policy, guest)
     return Demand(
         trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, need=guest.actual, floor=guest.actual,
-        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False, squeezed=False,
+        guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False,
+        suffers=False, squeezed=False,
         overhead=guest.overhead, memory=None,
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
-            if suffering and distress.acute:
+            if distress.acute and suffering:
                 want = max(want, DISTRESS_GROWTH * guest.actual)
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
@@ -123,6 +124,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         ceiling=ceiling,
         margin=extra,
         in_distress=suffering,
+        suffers=suffering and distress.acute,
         squeezed=known.squeezed > 0 and guest.actual < ceiling,
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples

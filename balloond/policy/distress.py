@@ -55,7 +55,8 @@ class Distress:
     """What was seen of a guest's suffering. Times are monotonic seconds, rates bytes a second."""
 
     faulting: int = 0  # samples running above FAULT_SHARE
-    acute: bool = False  # it suffered at the newest look
+    rushing: bool = False  # swap came in at a rush with its newest sample
+    acute: bool = False  # it suffers, by its newest sample
     calm_until_s: float | None = None  # no shrinking before this; None: never in distress
     calm_s: float = CALM_S
     cache_need: float = 0.0
@@ -89,7 +90,7 @@ def feel(
     watched = before.shrunk_s is not None and now_s - before.shrunk_s <= READS_WATCH_S
     misses = watched and rate > max(READS_LEAST, READS_RISE * before.rate_before)
     faulting, rushing = (
-        _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, False)
+        _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, before.rushing)
     )
     given = max(before.actual, moving_to or 0)
     helps_itself = guest.deflates_on_oom and before.actual > 0 and guest.actual > given + HELPED_ITSELF
@@ -106,6 +107,7 @@ def feel(
             calm_until_s = max(calm_until_s or 0.0, now_s + CALM_S)
     return Distress(
         faulting=faulting,
+        rushing=rushing,
         acute=suffers,
         calm_until_s=calm_until_s,
         calm_s=calm_s,
@@ -126,7 +128,7 @@ def _faults(before: Distress, sample: Sample, actual: int, working_set: float) -
     """Samples running with too many faults, and whether swap comes in at a rush. Neither means anything while
     memory is free: what was swapped out in a hard hour comes back in an easy one."""
     if sample.elapsed_s <= 0:
-        return before.faulting, False
+        return before.faulting, before.rushing
     free = sample.usable if sample.unused is None else sample.unused
     if free > max(PLENTY_LEAST, PLENTY * actual):
         return 0, False

@@ -3,6 +3,9 @@
 Four rungs, from the memory that is available, from pressure, and from how fast things get worse. Climbing is
 immediate; a rung is left only when its threshold was cleared by a quarter for half a minute, so that the host
 does not flap between two of them.
+
+What merging saves is a loan. Green means that the pool would be there even if all of it were called back at once;
+worse rungs ask what is really available, since a loan that nobody calls back hurts nobody.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ def _rung(host: Host, free: int, pool: int, slope: float, by: float) -> Rung:
     pressed = host.pressure is not None and host.pressure.some_avg10 * by > PRESSURE_ORANGE
     if free < SHARES_AVAILABLE[Rung.ORANGE] * pool * by or pressed:
         rung = Rung.ORANGE
-    elif free < pool * by:
+    elif free - (host.ksm.saved if host.ksm else 0) < pool * by:
         rung = Rung.YELLOW
     else:
         return Rung.GREEN  # a pool that is full outlasts any slope for now; yellow will see it

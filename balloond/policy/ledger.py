@@ -5,6 +5,9 @@
 A guest may touch the larger of what it has and what it was asked to take; a target below `actual` frees nothing
 until `actual` has fallen. Growth is paid from `headroom`, which is no more than the ledger's room and no more
 than what is available on the host at this instant. Built from what is seen, never from what was remembered.
+
+What merging saves is a loan: any guest's write calls it back. So all of it is held back: guests are committed as
+if nothing were merged, and of what is available so much is none of the headroom.
 """
 
 from __future__ import annotations
@@ -60,8 +63,8 @@ class Own:
 
 def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: float) -> Own:
     """What the host itself uses: neither available nor resident in a guest. A merged page stands in the resident
-    size of every guest that shares it, and takes memory only once."""
-    resident = sum(g.rss if g.rss is not None else g.actual for g in guests if g.in_pool)
+    size of every guest that shares it, and takes memory only once; so do the pages of QEMU's program."""
+    resident = sum(g.rss - g.program if g.rss is not None else g.actual for g in guests if g.in_pool)
     merged = host.ksm.saved if host.ksm else 0
     now = max(0.0, float(host.total - host.available - resident + merged))
     if before is None or before.total != host.total:  # another pool: what was known is of no use
@@ -76,6 +79,7 @@ def account(
     """The ledger now; all in bytes."""
     committed = sum(stake.committed for stake in stakes)
     room = host.total - int(own.peak) - reserve - committed
+    loan = host.ksm.saved if host.ksm else 0
     return Ledger(
         total=host.total,
         available=host.available,
@@ -83,7 +87,8 @@ def account(
         reserve=reserve,
         pool=pool,
         committed=committed,
-        headroom=min(room, host.available - reserve),
+        headroom=min(room, host.available - reserve - loan),
         guaranteed=guaranteed,
         covered=room >= 0,
+        loan=loan,
     )

@@ -38,6 +38,7 @@ class Movement:
     aside_s: float = ASIDE_S
     changed_s: float = float("-inf")  # when its target was last changed
     grown_s: float = float("-inf")  # when it was last asked to grow
+    shrunk_s: float = float("-inf")  # when it was last asked to shrink
 
     def stalled(self, now_s: float) -> bool:
         """Whether it can't be counted on to give what it was asked for."""
@@ -86,6 +87,7 @@ def ask(before: Movement, guest: Guest, target: int, reason: Reason, now_s: floa
         progressed_s=now_s,
         changed_s=now_s,
         grown_s=now_s if target > guest.actual else before.grown_s,
+        shrunk_s=now_s if target < guest.actual else before.shrunk_s,
     )
 
 

@@ -26,6 +26,10 @@ BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
 """Moves smaller than this share of a guest are dropped."""
 
+TURN_BANDS: Final = 2
+"""A guest that gave is grown again by so many bands at least, unless it suffers: on a crowded host guests were
+seen to give and take a thousandth of their size with every look (simulator, seeds 1835, 1885)."""
+
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page."""
 
@@ -33,6 +37,10 @@ GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
 two samples of a ramp, and it turned with each (simulator, seed 361). One in distress gives nothing at all then,
 but at red: it was grown for that very distress (seeds 82, 119)."""
+
+GIVEN_S: Final = 120.0
+"""For so long after it gave memory a guest gets no more than it works with: what it gave went to one who lacked
+it, or whose balloon did not take it, and would go to and fro with each try (simulator, seeds 292, 583, 1303)."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -55,6 +63,11 @@ class Position:
     @property
     def band(self) -> int:
         return max(BAND_LEAST, int(BAND * self.demand.ceiling))
+
+    @property
+    def gave(self) -> bool:
+        """Whether it was shrunk when it was last moved."""
+        return self.movement.shrunk_s > self.movement.grown_s
 
     @property
     def high(self) -> int:
@@ -95,21 +108,26 @@ def moves(
     purse = _Purse(left=max(0, ledger.headroom), kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
     _bring_below_ceilings(positions, free, made, now_s)
-    _grow_for_need(positions, free, rung, purse, made)
+    _grow_for_need(positions, free, rung, purse, made, now_s)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
     pool_left = purse.left + short + coming - purse.unmet
     if fits:
-        _hand_out(positions, free, purse.left, made, Reason.FITS)
+        _hand_out(positions, free, purse.left, made, Reason.FITS, now_s)
     elif purse.unmet or pool_left < POOL_LOW * pool:
         _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
     elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * pool:
-        _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS)
+        _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS, now_s)
     given = any(
         move.target is not None and move.target < positions[i].guest.actual for i, move in made.items()
     )
     awaited = purse.unmet > 0 and (coming > 0 or given)
     return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions)), awaited
+
+
+def stay(positions: Sequence[Position]) -> tuple[Move, ...]:
+    """Nobody moves: a daemon that has just started does not know what balloons were told before it came."""
+    return tuple(_STILL[Reason.SETTLING] for _ in positions)
 
 
 def _bring_below_ceilings(
@@ -123,10 +141,13 @@ def _bring_below_ceilings(
 
 
 def _grow_for_need(
-    positions: Sequence[Position], free: Sequence[int], rung: Rung, purse: _Purse, made: dict[int, Move]
-) -> None:
+    positions: Sequence[Position], free: Sequence[int], rung: Rung, purse: _Purse, made: dict[int, Move],
+    now_s: float,
+) -> None:  # fmt: skip
     """Distress first, then broken guarantees, then whoever lacks most of its size. What a guest is still on its
     way to give, it may keep without a grant: nobody was promised it before it is there.
+    Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
+    straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
     distress take the host to red."""
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
@@ -134,20 +155,23 @@ def _grow_for_need(
         p = positions[i]
         demand = p.demand
         goal = demand.want
-        if not demand.in_distress or rung >= Rung.RED:
+        if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
         goal = min(goal, demand.ceiling)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
-        urgent = demand.in_distress or demand.squeezed or deprived
+        urgent = demand.suffers or demand.squeezed or deprived
         if not urgent and p.high >= demand.need + demand.margin:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
-        if lack < (BAND_LEAST if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
+        if not urgent and p.high >= demand.need and now_s - p.movement.shrunk_s < GIVEN_S:
             continue
-        reason = Reason.DISTRESS if demand.in_distress else Reason.GUARANTEE if deprived else Reason.NEED
+        least = BAND_LEAST if demand.suffers or not p.gave else TURN_BANDS * p.band
+        if lack < (least if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
+            continue
+        reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if deprived else Reason.NEED
         needy.append(
             (
-                not (demand.in_distress or demand.squeezed),
+                not (demand.suffers or demand.squeezed),
                 not deprived,
                 -lack / demand.ceiling,
                 i,
@@ -218,8 +242,9 @@ def _longest_step(actual: int, *, fast: bool) -> int:
 
 
 def _hand_out(
-    positions: Sequence[Position], free: Sequence[int], room: int, made: dict[int, Move], reason: Reason
-) -> None:
+    positions: Sequence[Position], free: Sequence[int], room: int, made: dict[int, Move], reason: Reason,
+    now_s: float,
+) -> None:  # fmt: skip
     """Gives `room` bytes to those furthest below their entitlement."""
     gaps = sorted((p.high - p.entitlement, i) for i in free if i not in made for p in (positions[i],))
     for negative, i in gaps:
@@ -228,6 +253,8 @@ def _hand_out(
         if grant <= 0:
             return
         if grant < min(p.band, -negative) or p.demand.trust in (Trust.SILENT, Trust.ABSENT):
+            continue
+        if reason is Reason.SURPLUS and now_s - p.movement.shrunk_s < GIVEN_S:
             continue
         room -= grant
         made[i] = Move(target=p.high + grant, reason=reason)

@@ -28,8 +28,25 @@ from prometheus_client.registry import Collector
 
 from balloond import __version__
 from balloond.config.settings import Mode
-from balloond.model import Demand, FaultKind, Guest, Host, Ledger, Statistics, Tick, Verdict
-from balloond.publish.status import libvirt_answers, solvency
+from balloond.model import (
+    Demand,
+    FaultKind,
+    Guest,
+    GuestCgroup,
+    Host,
+    Ksm,
+    Ledger,
+    LimitSoftly,
+    MergingVerdict,
+    Reclaim,
+    Result,
+    SetMerging,
+    Solvency,
+    Statistics,
+    Tick,
+    Verdict,
+)
+from balloond.publish.status import libvirt_answers
 
 TICK_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From an idle host (milliseconds) to a tick in which every deadline passes (some seconds)."""
@@ -47,6 +64,8 @@ class Metrics(Collector):
         self._lock = threading.Lock()  # over the counts: a scrape is to see all of a tick or nothing of it
         self._ticks = 0
         self._actions: Counter[_Labels] = Counter()
+        self._measures: Counter[_Labels] = Counter()
+        self._reclaim_asked = 0
         self._moved: Counter[str] = Counter(grow=0, shrink=0)
         self._faults: Counter[str] = Counter({kind.value: 0 for kind in FaultKind})
         self._reloads: Counter[str] = Counter(ok=0, failed=0)
@@ -72,6 +91,16 @@ class Metrics(Collector):
                 action = outcome.action
                 way = "grow" if action.target > action.actual else "shrink"
                 self._actions[outcome.result.value, action.reason.value, way] += 1
+            for measured in tick.measured:
+                match measured.measure:
+                    case SetMerging():
+                        kind = "merge"
+                    case Reclaim(size=size):
+                        kind = "reclaim"
+                        self._reclaim_asked += size if measured.result is Result.DONE else 0
+                    case LimitSoftly(limit=limit):
+                        kind = "lift" if limit is None else "limit"
+                self._measures[kind, measured.result.value] += 1
             known = {(fault.kind, fault.subject) for fault in before.snapshot.faults} if before else set()
             for fault in tick.snapshot.faults:
                 self._faults[fault.kind.value] += (fault.kind, fault.subject) not in known
@@ -137,6 +166,18 @@ class Metrics(Collector):
                 self._actions.items(),
             ),
             _counter(
+                "balloond_measures",
+                "What was done at the host beside balloons, or tried, or in mode observe only decided.",
+                ("measure", "result"),
+                self._measures.items(),
+            ),
+            _counter(
+                "balloond_reclaim_asked_bytes",
+                "Of guests' memory that the kernel was asked to push out.",
+                (),
+                [((), self._reclaim_asked)],
+            ),
+            _counter(
                 "balloond_moved_bytes",
                 "How far guests' balloons really moved.",
                 ("direction",),
@@ -185,14 +226,12 @@ def _of_tick(tick: Tick) -> Iterator[Metric]:
         yield from _of_ledger(decision.ledger)
     if snapshot.host is not None:
         yield from _of_host(snapshot.host)
-    solvent = solvency(tick)
-    if solvent is not None:
-        yield _gauge(
-            "balloond_host_insolvent_bytes",
-            "Swap that is missing for the case that every guest takes its maximum; 0: solvent.",
-            (),
-            [((), max(0, -solvent))],
-        )
+        if snapshot.host.ksm is not None:
+            yield from _of_ksm(snapshot.host.ksm)
+    if decision.solvency is not None:
+        yield from _of_solvency(decision.solvency)
+    if decision.merging is not None:
+        yield from _of_merging(decision.merging)
     if snapshot.guests is not None:
         who = {guest.uuid: (guest.uuid, label(guest.name)) for guest in snapshot.guests}
         yield from _of_guests(snapshot.guests, who)
@@ -214,12 +253,40 @@ _LEDGER: Final[tuple[tuple[str, str, Callable[[Ledger], float]], ...]] = (
     ),
     ("guaranteed_bytes", "Sum of guests' guarantees.", lambda ledger: ledger.guaranteed),
     ("covered", "1 while own, reserve and committed fit into the total.", lambda ledger: ledger.covered),
+    (
+        "loan_bytes",
+        "Of what is available: saved by merging, called back by writing.",
+        lambda ledger: ledger.loan,
+    ),
 )
 
 
 def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     for name, documentation, read in _LEDGER:
         yield _gauge(f"balloond_host_{name}", documentation, (), [((), read(ledger))])
+
+
+_SOLVENCY: Final[tuple[tuple[str, str, Callable[[Solvency], float]], ...]] = (
+    ("solvent", "1 while all guests could have all their memory at once.", lambda solvency: solvency.solvent),
+    (
+        "claimed_bytes",
+        "What guests would take if they took all, with QEMU's own.",
+        lambda solvency: solvency.claimed,
+    ),
+    ("unswappable_bytes", "Of it what can't be swapped.", lambda solvency: solvency.unswappable),
+    ("swap_usable_bytes", "Swap on disk that guests may have.", lambda solvency: solvency.swap),
+    ("swap_missing_bytes", "Swap on disk that would be missing.", lambda solvency: solvency.swap_missing),
+    (
+        "memory_missing_bytes",
+        "Memory missing for guests that can't be swapped.",
+        lambda solvency: solvency.memory_missing,
+    ),
+)
+
+
+def _of_solvency(solvency: Solvency) -> Iterator[Metric]:
+    for name, documentation, read in _SOLVENCY:
+        yield _gauge(f"balloond_host_{name}", documentation, (), [((), read(solvency))])
 
 
 def _of_host(host: Host) -> Iterator[Metric]:
@@ -242,15 +309,48 @@ def _of_host(host: Host) -> Iterator[Metric]:
             ("kind",),
             [(("some",), pressure.some_avg10), (("full",), pressure.full_avg10)],
         )
-    if host.ksm is not None:
-        ksm = host.ksm
-        yield _gauge("balloond_host_ksm_run", "/sys/kernel/mm/ksm/run.", (), [((), ksm.run)])
-        yield _gauge("balloond_host_ksm_saved_bytes", "Saved by merging: a loan.", (), [((), ksm.saved)])
-        yield _gauge("balloond_host_ksm_profit_bytes", "Saved, less the cost.", (), [((), ksm.profit)])
-        yield _gauge(
-            "balloond_host_ksm_pages_to_scan", "Pages a step of ksmd.", (), [((), ksm.pages_to_scan)]
-        )
-        yield _counter("balloond_host_ksm_full_scans", "Scans of all memory.", (), [((), ksm.full_scans)])
+
+
+_KSM: Final[tuple[tuple[str, str, Callable[[Ksm], float | None]], ...]] = (
+    ("run", "/sys/kernel/mm/ksm/run.", lambda ksm: ksm.run),
+    ("saved_bytes", "Saved by merging: a loan.", lambda ksm: ksm.saved),
+    ("profit_bytes", "Saved, less the cost.", lambda ksm: ksm.profit),
+    ("candidates_bytes", "What ksmd keeps account of.", lambda ksm: ksm.candidates),
+    ("pages_to_scan", "Pages a step of ksmd.", lambda ksm: ksm.pages_to_scan),
+)
+_KSM_COUNTS: Final[tuple[tuple[str, str, Callable[[Ksm], float | None]], ...]] = (
+    ("full_scans", "Scans of all memory.", lambda ksm: ksm.full_scans),
+    ("scanned_bytes", "What ksmd looked at since boot.", lambda ksm: ksm.scanned),
+    ("broken_bytes", "Merged pages that were copied again, since boot.", lambda ksm: ksm.broken),
+    ("cpu_seconds", "ksmd's CPU time since boot.", lambda ksm: ksm.cpu_s),
+)
+
+
+def _of_ksm(ksm: Ksm) -> Iterator[Metric]:
+    for family, table in ((_gauge, _KSM), (_counter, _KSM_COUNTS)):
+        for name, documentation, read in table:
+            yield family(f"balloond_host_ksm_{name}", documentation, (), [((), read(ksm))])
+
+
+def _of_merging(merging: MergingVerdict) -> Iterator[Metric]:
+    yield _gauge(
+        "balloond_host_ksm_stance",
+        "1 for what is made of merging, under the operator's mode.",
+        ("mode", "stance"),
+        [((merging.mode, merging.stance.value), 1)],
+    )
+    yield _gauge(
+        "balloond_host_ksm_cpu_cap_ratio",
+        "What ksmd may take of one processor now; absent while it is not steered.",
+        (),
+        [((), merging.cap)],
+    )
+    yield _gauge(
+        "balloond_host_ksm_cpu_ratio",
+        "What ksmd takes of one processor, averaged over half a minute.",
+        (),
+        [((), merging.used)],
+    )
 
 
 _GUEST: Final[tuple[tuple[str, str, Callable[[Guest], float | None]], ...]] = (
@@ -259,6 +359,16 @@ _GUEST: Final[tuple[tuple[str, str, Callable[[Guest], float | None]], ...]] = (
     ("rss_bytes", "Resident memory of its QEMU process.", lambda guest: guest.rss),
     ("overhead_bytes", "What QEMU needs beside the guest's memory.", lambda guest: guest.overhead),
     ("swapped_bytes", "Of it in the host's swap.", lambda guest: guest.swapped),
+    ("mergeable", "0: its pages are never merged with others'.", lambda guest: guest.mergeable),
+)
+_CGROUP: Final[tuple[tuple[str, str, Callable[[GuestCgroup], int | None]], ...]] = (
+    ("used_bytes", "What its cgroup holds, page cache included.", lambda cgroup: cgroup.used),
+    ("swapped_bytes", "Of its cgroup in the host's swap.", lambda cgroup: cgroup.swapped),
+    (
+        "soft_limit_bytes",
+        "Above it the kernel slows it down; absent: none.",
+        lambda cgroup: cgroup.soft_limit,
+    ),
 )
 _REPORTED: Final[tuple[tuple[str, str, Callable[[Statistics], int | None]], ...]] = (
     (
@@ -301,6 +411,18 @@ def _of_guests(guests: tuple[Guest, ...], who: _Who) -> Iterator[Metric]:
     for name, documentation, read in _GUEST:
         values = [(who[guest.uuid], read(guest)) for guest in guests]
         yield _gauge(f"balloond_guest_{name}", documentation, _WHO, values)
+    cgroups = [(who[guest.uuid], guest.cgroup) for guest in guests if guest.cgroup is not None]
+    for name, documentation, of in _CGROUP:
+        values = [(whom, of(cgroup)) for whom, cgroup in cgroups]
+        yield _gauge(f"balloond_guest_cgroup_{name}", documentation, _WHO, values)
+    waits = [(whom, cgroup.pressure) for whom, cgroup in cgroups if cgroup.pressure is not None]
+    yield _gauge(
+        "balloond_guest_pressure_ratio",
+        "PSI of memory over 10 s, of the guest's cgroup.",
+        (*_WHO, "kind"),
+        [((*whom, "some"), pressure.some_avg10) for whom, pressure in waits]
+        + [((*whom, "full"), pressure.full_avg10) for whom, pressure in waits],
+    )
     states = [((*who[guest.uuid], guest.state.value), 1) for guest in guests]
     yield _gauge("balloond_guest_state", "1 for what libvirt says of its life.", (*_WHO, "state"), states)
 

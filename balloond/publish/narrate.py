@@ -12,8 +12,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from balloond.log import Level, Log
-from balloond.model import FaultKind, Outcome, Reason, Result, Rung, SetTarget, Tick, Trust, Verdict
-from balloond.publish.status import solvency
+from balloond.model import (
+    FaultKind,
+    LimitSoftly,
+    Measured,
+    MergingVerdict,
+    Outcome,
+    Reason,
+    Reclaim,
+    Result,
+    Rung,
+    SetMerging,
+    SetTarget,
+    Stance,
+    Tick,
+    Trust,
+    Verdict,
+)
 from balloond.units import format_size
 
 OBSERVED_STEP: Final = 0.1
@@ -42,11 +57,15 @@ class Narrator:
         self._standing: dict[_Key, Condition] = {}
         self._names: dict[str, str] | None = None
         self._told: dict[str, tuple[Result, str, SetTarget]] = {}  # the last outcome told of each guest
+        self._relieved: dict[_Key, Condition] = {}  # guests whose memory the kernel was asked to take
+        self._merging: tuple[Stance, str] | None = None  # the last stance told, and why
 
     def publish(self, tick: Tick) -> None:
         self._arrivals(tick)
         for outcome in tick.outcomes:
             self._outcome(outcome)
+        if tick.decision.merging is not None:
+            self._stance(tick.decision.merging)
         self._conditions(tick)
         self._log.debug(
             "tick",
@@ -100,8 +119,19 @@ class Narrator:
             detail=outcome.detail or None,
         )
 
+    def _stance(self, merging: MergingVerdict) -> None:
+        """One line when merging begins, stops, or changes its pace with the rung. Being left alone is no news."""
+        now = (merging.stance, merging.words if merging.stance is Stance.MERGING else "")
+        if self._merging is None and merging.stance is Stance.LEFT:
+            self._merging = now
+        if now == self._merging:
+            return
+        self._merging = now
+        self._log.info("merging", mode=merging.mode, stance=merging.stance.value, words=merging.words)
+
     def _conditions(self, tick: Tick) -> None:
-        now = _conditions_of(tick)
+        self._relieve(tick)
+        now = _conditions_of(tick) | self._relieved
         if tick.snapshot.guests is None or tick.decision.ledger is None:  # what held is taken to hold still
             now |= {key: condition for key, condition in self._standing.items() if condition.needs_sight}
         for key in sorted(now.keys() - self._standing.keys()):
@@ -109,6 +139,41 @@ class Narrator:
         for key in sorted(self._standing.keys() - now.keys()):
             self._log.warning(self._standing[key].ends, **dict(self._standing[key].fields))
         self._standing = now
+
+    def _relieve(self, tick: Tick) -> None:
+        """Reclaiming lasts while the host is orange, though not each turn takes; a limit until it goes."""
+        if tick.decision.rung < Rung.ORANGE:
+            self._relieved = {key: kept for key, kept in self._relieved.items() if key[0] != "reclaim"}
+        for measured in tick.measured:
+            match measured.measure:
+                case Reclaim(uuid=uuid):
+                    self._relieved.setdefault(("reclaim", uuid), _relieved(_RECLAIMED, measured))
+                case LimitSoftly(uuid=uuid, limit=int()):
+                    self._relieved.setdefault(("limit", uuid), _relieved(_LIMITED, measured))
+                case LimitSoftly(uuid=uuid) if measured.result in (Result.DONE, Result.OBSERVED):
+                    self._relieved.pop(("limit", uuid), None)
+                case _:
+                    pass
+        if tick.snapshot.guests is not None:
+            here = {guest.uuid for guest in tick.snapshot.guests}
+            self._relieved = {key: kept for key, kept in self._relieved.items() if key[1] in here}
+
+
+_RECLAIMED: Final = "the host is short; the kernel is asked to swap out memory of the guest"
+_LIMITED: Final = "the host is red; the kernel is asked to hold the guest to a soft limit"
+
+
+def _relieved(begins: str, measured: Measured) -> Condition:
+    measure = measured.measure
+    assert isinstance(measure, Reclaim | LimitSoftly)  # noqa: S101  (so the caller matched)
+    fields = {
+        "guest": measure.name,
+        "uuid": measure.uuid,
+        "words": measure.words,
+        "result": measured.result.value,
+    }
+    fields |= {"detail": measured.detail} if measured.detail else {}
+    return Condition(begins=begins, ends=f"over: {begins}", fields=tuple(fields.items()))
 
 
 def _conditions_of(tick: Tick) -> dict[_Key, Condition]:
@@ -125,6 +190,12 @@ def _conditions_of(tick: Tick) -> dict[_Key, Condition]:
         )
         for fault in tick.snapshot.faults
     }
+    for measured in tick.measured:
+        if isinstance(measured.measure, SetMerging) and measured.result is Result.REFUSED:
+            begins = "the kernel refuses what merging is to be set to; nothing of it is counted on"
+            found[begins, ""] = Condition(
+                begins=begins, ends=f"over: {begins}", fields=(("detail", measured.detail),)
+            )
     for begins, ends in _conditions_of_host(tick):
         found[begins, ""] = Condition(begins=begins, ends=ends, needs_sight=True)
     for verdict in tick.decision.verdicts:
@@ -144,7 +215,7 @@ _FAULTS: Final = {
 
 
 def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
-    rung, ledger, spare = tick.decision.rung, tick.decision.ledger, solvency(tick)
+    rung, ledger, solvency = tick.decision.rung, tick.decision.ledger, tick.decision.solvency
     if rung > Rung.GREEN:
         colour = rung.name.lower()
         yield f"the host's memory is {colour}", f"over: the host's memory was {colour}"
@@ -158,10 +229,23 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
             "the host can't honour all guarantees; lower them or move guests away",
             "over: the host can honour all guarantees again",
         )
-    if spare is not None and spare < 0:
+    if solvency is not None and solvency.memory_missing:
+        yield (
+            "guests that can't be swapped may take more than there is memory; balloonctl status says how much",
+            "over: memory is enough for all guests that can't be swapped",
+        )
+    if solvency is not None and solvency.swap_missing:
         yield (
             "swap would be missing if all guests took their maximum; balloonctl status says how much",
             "over: memory and swap are enough for all guests' maxima",
+        )
+    merging = tick.decision.merging
+    if merging is not None and merging.stance is Stance.YIELDING:
+        yield "somebody else sets merging too; it is left to them", "over: nobody else sets merging any more"
+    if merging is not None and merging.stance is Stance.KEPT and merging.mode == "off":
+        yield (
+            "merging is off, and what is merged stays so for want of room",
+            "over: what stayed merged for want of room is apart",
         )
 
 

@@ -9,9 +9,25 @@ from __future__ import annotations
 
 from typing import Final, TypedDict
 
-from balloond.model import FaultKind, Guest, Host, Ledger, Outcome, Tick, Verdict
+from balloond.model import (
+    FaultKind,
+    Guest,
+    GuestCgroup,
+    Host,
+    Ksm,
+    Ledger,
+    LimitSoftly,
+    Measured,
+    MergingVerdict,
+    Outcome,
+    Pressure,
+    Reclaim,
+    Solvency,
+    Tick,
+    Verdict,
+)
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Raised when a field changes its meaning or goes; a new field does not raise it."""
 
 
@@ -21,9 +37,16 @@ class PressureStatus(TypedDict):
 
 
 class KsmStatus(TypedDict):
+    """Same-page merging; `mode` is the operator's, `stance` and `words` what is made of it and why."""
+
     run: int
     saved: int
     profit: int | None
+    mode: str | None
+    stance: str | None
+    words: str | None
+    cpu: float | None
+    cpu_cap: float | None
 
 
 class HostStatus(TypedDict):
@@ -32,6 +55,7 @@ class HostStatus(TypedDict):
     source: str
     swap_total: int
     swap_free: int
+    zram_total: int
     oom_kills: int
     pressure: PressureStatus | None
     ksm: KsmStatus | None
@@ -45,6 +69,22 @@ class LedgerStatus(TypedDict):
     headroom: int
     guaranteed: int
     covered: bool
+    loan: int
+
+
+class SolvencyStatus(TypedDict):
+    """Whether all guests could have all their memory at once; policy/solvency.py has the sum."""
+
+    solvent: bool
+    memory: int
+    swap: int
+    own: int
+    reserve: int
+    claimed: int
+    unswappable: int
+    spare: int
+    swap_missing: int
+    memory_missing: int
 
 
 class FaultStatus(TypedDict):
@@ -65,6 +105,26 @@ class LastStatus(TypedDict):
     detail: str
 
 
+class CgroupStatus(TypedDict):
+    """The guest's own cgroup, as it was some seconds ago."""
+
+    used: int
+    swapped: int | None
+    pressure: PressureStatus | None
+    soft_limit: int | None
+
+
+class ReliefStatus(TypedDict):
+    """What the kernel was last asked to do with a guest's memory."""
+
+    ago_s: float
+    kind: str  # `reclaim`, `limit`, `lift`
+    size: int | None  # to be reclaimed, or the limit; None: the limit was lifted
+    words: str
+    result: str
+    detail: str
+
+
 class GuestStatus(TypedDict):
     """Sizes in bytes; None: not known, or not applicable."""
 
@@ -75,6 +135,8 @@ class GuestStatus(TypedDict):
     obstacle: str | None
     maximum: int
     actual: int
+    held: str | None
+    claim: int | None
     rss: int | None
     swapped: int | None
     statistics_age_s: float | None
@@ -82,6 +144,7 @@ class GuestStatus(TypedDict):
     usable: int | None
     deflates_on_oom: bool
     reports_free_pages: bool
+    mergeable: bool
     trust: str | None
     working_set: int | None
     want: int | None
@@ -94,6 +157,8 @@ class GuestStatus(TypedDict):
     reason: str | None
     words: str | None
     last: LastStatus | None
+    cgroup: CgroupStatus | None
+    relief: ReliefStatus | None
 
 
 class Status(TypedDict):
@@ -106,7 +171,7 @@ class Status(TypedDict):
     rung: str
     host: HostStatus | None
     ledger: LedgerStatus | None
-    solvency: int | None
+    solvency: SolvencyStatus | None
     faults: list[FaultStatus]
     guests: list[GuestStatus] | None
 
@@ -117,16 +182,23 @@ class History:
     def __init__(self) -> None:
         self._tick: Tick | None = None
         self._last: dict[str, tuple[float, Outcome]] = {}
+        self._relief: dict[str, tuple[float, Measured]] = {}
 
     def publish(self, tick: Tick) -> None:
         """Every value is replaced, never changed, so that other threads may read at any time."""
         last = self._last | {
             outcome.action.uuid: (tick.snapshot.monotonic_s, outcome) for outcome in tick.outcomes
         }
+        relief = self._relief | {
+            each.measure.uuid: (tick.snapshot.monotonic_s, each)
+            for each in tick.measured
+            if isinstance(each.measure, Reclaim | LimitSoftly)
+        }
         if tick.snapshot.guests is not None:
             here = {guest.uuid for guest in tick.snapshot.guests}
             last = {uuid: done for uuid, done in last.items() if uuid in here}
-        self._last, self._tick = last, tick
+            relief = {uuid: done for uuid, done in relief.items() if uuid in here}
+        self._last, self._relief, self._tick = last, relief, tick
 
     @property
     def tick(self) -> Tick | None:
@@ -136,6 +208,10 @@ class History:
     def last(self, uuid: str) -> tuple[float, Outcome] | None:
         """When (monotonic seconds) and what was last done to this guest."""
         return self._last.get(uuid)
+
+    def relief(self, uuid: str) -> tuple[float, Measured] | None:
+        """When (monotonic seconds) and what the kernel was last asked to do with this guest's memory."""
+        return self._relief.get(uuid)
 
 
 def status(tick: Tick, history: History, *, mode: str, version: str) -> Status:
@@ -150,9 +226,9 @@ def status(tick: Tick, history: History, *, mode: str, version: str) -> Status:
         wall_s=snapshot.wall_s,
         libvirt=libvirt_answers(tick),
         rung=decision.rung.name.lower(),
-        host=_host(snapshot.host) if snapshot.host else None,
+        host=_host(snapshot.host, decision.merging) if snapshot.host else None,
         ledger=_ledger(decision.ledger) if decision.ledger else None,
-        solvency=solvency(tick),
+        solvency=_solvency(decision.solvency) if decision.solvency else None,
         faults=[
             FaultStatus(kind=fault.kind.value, subject=fault.subject, detail=fault.detail)
             for fault in snapshot.faults
@@ -169,30 +245,37 @@ def libvirt_answers(tick: Tick) -> bool:
     return tick.snapshot.guests is not None and not down
 
 
-def solvency(tick: Tick) -> int | None:
-    """Bytes of memory and free swap that would be left if every guest took its maximum at once; negative: so
-    much swap is missing, and the kernel may have to kill. A balloon is advice: a reboot takes all back
-    without asking, so only this sum can be promised. None: host or guests are unknown."""
-    ledger, host, guests = tick.decision.ledger, tick.snapshot.host, tick.snapshot.guests
-    if ledger is None or host is None or guests is None:
-        return None
-    most = sum(max(guest.maximum, guest.actual) + guest.overhead for guest in guests if guest.in_pool)
-    return ledger.total + host.swap_free - ledger.own - ledger.reserve - most
-
-
-def _host(host: Host) -> HostStatus:
+def _host(host: Host, merging: MergingVerdict | None) -> HostStatus:
     return HostStatus(
         total=host.total,
         available=host.available,
         source=host.source.value,
         swap_total=host.swap_total,
         swap_free=host.swap_free,
+        zram_total=host.zram_total,
         oom_kills=host.oom_kills,
-        pressure=PressureStatus(some_avg10=host.pressure.some_avg10, full_avg10=host.pressure.full_avg10)
-        if host.pressure
-        else None,
-        ksm=KsmStatus(run=host.ksm.run, saved=host.ksm.saved, profit=host.ksm.profit) if host.ksm else None,
+        pressure=_pressure(host.pressure),
+        ksm=_ksm(host.ksm, merging) if host.ksm else None,
     )
+
+
+def _ksm(ksm: Ksm, merging: MergingVerdict | None) -> KsmStatus:
+    return KsmStatus(
+        run=ksm.run,
+        saved=ksm.saved,
+        profit=ksm.profit,
+        mode=merging.mode if merging else None,
+        stance=merging.stance.value if merging else None,
+        words=merging.words if merging else None,
+        cpu=merging.used if merging else None,
+        cpu_cap=merging.cap if merging else None,
+    )
+
+
+def _pressure(pressure: Pressure | None) -> PressureStatus | None:
+    if pressure is None:
+        return None
+    return PressureStatus(some_avg10=pressure.some_avg10, full_avg10=pressure.full_avg10)
 
 
 def _ledger(ledger: Ledger) -> LedgerStatus:
@@ -204,6 +287,22 @@ def _ledger(ledger: Ledger) -> LedgerStatus:
         headroom=ledger.headroom,
         guaranteed=ledger.guaranteed,
         covered=ledger.covered,
+        loan=ledger.loan,
+    )
+
+
+def _solvency(solvency: Solvency) -> SolvencyStatus:
+    return SolvencyStatus(
+        solvent=solvency.solvent,
+        memory=solvency.memory,
+        swap=solvency.swap,
+        own=solvency.own,
+        reserve=solvency.reserve,
+        claimed=solvency.claimed,
+        unswappable=solvency.unswappable,
+        spare=solvency.spare,
+        swap_missing=solvency.swap_missing,
+        memory_missing=solvency.memory_missing,
     )
 
 
@@ -212,7 +311,9 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
     obstacle = verdict.obstacle if verdict else guest.obstacle
     demand = bounds if obstacle is None else None  # one that is left alone is not estimated
     heard = statistics is not None and statistics.last_update_s > 0
-    done = history.last(guest.uuid)
+    claims = tick.decision.solvency.claims if tick.decision.solvency else ()
+    claim = next((each for each in claims if each.uuid == guest.uuid), None)
+    done, relief = history.last(guest.uuid), history.relief(guest.uuid)
     return GuestStatus(
         uuid=guest.uuid,
         name=guest.name,
@@ -221,6 +322,8 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         obstacle=obstacle.value if obstacle else None,
         maximum=guest.maximum,
         actual=guest.actual,
+        held=claim.held.value if claim else None,
+        claim=claim.size if claim else None,
         rss=guest.rss,
         swapped=guest.swapped,
         statistics_age_s=max(0.0, tick.snapshot.wall_s - statistics.last_update_s)
@@ -230,6 +333,7 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         usable=statistics.untrusted_usable if statistics else None,
         deflates_on_oom=guest.deflates_on_oom,
         reports_free_pages=guest.reports_free_pages,
+        mergeable=guest.mergeable,
         trust=demand.trust.value if demand else None,
         working_set=(demand.working_set or None) if demand else None,  # 0: it was never heard
         want=demand.want if demand else None,
@@ -242,6 +346,8 @@ def _guest(guest: Guest, verdict: Verdict | None, tick: Tick, history: History) 
         reason=verdict.reason.value if verdict else None,
         words=verdict.words if verdict else None,
         last=_last(*done, now_s=tick.snapshot.monotonic_s) if done else None,
+        cgroup=_cgroup(guest.cgroup) if guest.cgroup else None,
+        relief=_relief(*relief, now_s=tick.snapshot.monotonic_s) if relief else None,
     )
 
 
@@ -255,4 +361,33 @@ def _last(when_s: float, outcome: Outcome, *, now_s: float) -> LastStatus:
         words=action.words,
         result=outcome.result.value,
         detail=outcome.detail,
+    )
+
+
+def _cgroup(cgroup: GuestCgroup) -> CgroupStatus:
+    return CgroupStatus(
+        used=cgroup.used,
+        swapped=cgroup.swapped,
+        pressure=_pressure(cgroup.pressure),
+        soft_limit=cgroup.soft_limit,
+    )
+
+
+def _relief(when_s: float, done: Measured, *, now_s: float) -> ReliefStatus | None:
+    kind: str
+    most: int | None
+    match done.measure:
+        case Reclaim(size=size, words=words):
+            kind, most = "reclaim", size
+        case LimitSoftly(limit=limit, words=words):
+            kind, most = "lift" if limit is None else "limit", limit
+        case _:
+            return None
+    return ReliefStatus(
+        ago_s=max(0.0, now_s - when_s),
+        kind=kind,
+        size=most,
+        words=words,
+        result=done.result.value,
+        detail=done.detail,
     )

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from balloond.log import printable
-from balloond.publish.status import GuestStatus, HostStatus, LastStatus, LedgerStatus, Status
+from balloond.policy.solvency import swap_commands
+from balloond.publish.admission import AdmissionStatus, RefusalStatus
+from balloond.publish.status import GuestStatus, HostStatus, LastStatus, LedgerStatus, SolvencyStatus, Status
 from balloond.units import format_size
 
 UNKNOWN: Final = "?"
@@ -73,8 +75,9 @@ def _about_host(status: Status) -> Iterable[str]:
     source = {"cgroup": " (the guests' cgroup)", "operator": " (as configured)"}.get(host["source"], "")
     yield (
         f"Host: {status['rung']}; {format_size(host['total'])}{source}, "
-        f"{format_size(host['available'])} available{_pressure(host)}; {_swap(host)}{_ksm(host)}"
+        f"{format_size(host['available'])} available{_pressure(host)}; {_swap(host)}"
     )
+    yield from _ksm(host)
     if ledger is not None:
         yield _accounts(ledger)
     yield from _warnings(status)
@@ -89,7 +92,7 @@ def _accounts(ledger: LedgerStatus) -> str:
 
 
 def _warnings(status: Status) -> Iterable[str]:
-    ledger, spare, host = status["ledger"], status["solvency"], status["host"]
+    ledger, host = status["ledger"], status["host"]
     if ledger is not None and not ledger["covered"]:
         yield "  !   More is committed to guests than the host can back; nothing grows until balloons have given."
     if (
@@ -101,10 +104,83 @@ def _warnings(status: Status) -> Iterable[str]:
             f"  !   The guarantees ({format_size(ledger['guaranteed'])}) don't fit into the host. "
             "Lower them or move guests away."
         )
-    if spare is not None and spare < 0:
+    if status["solvency"] is not None:
+        yield from insolvency(status["solvency"], source=host["source"] if host else "")
+    yield from _relieved(status)
+
+
+def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
+    """What is missing should all guests take all their memory at once, and what mends it; nothing while solvent.
+    `source`: what bounds the memory that guests compete for."""
+    if solvency["memory_missing"]:
         yield (
-            f"  !   If all guests took their maximum at once (a reboot takes it without asking), "
-            f"{format_size(-spare)} would be missing. Add as much swap, or the kernel may have to kill."
+            f"  !   Guests that can't be swapped (locked, hugepages, passthrough, confidential) may take "
+            f"{format_size(solvency['memory_missing'])} more than there is memory: no swap helps. Move one away."
+        )
+    if solvency["swap_missing"]:
+        yield (
+            "  !   If all guests took all their memory at once (a reboot takes it without asking), "
+            f"{format_size(solvency['swap_missing'])} would be missing, and the kernel might have to kill one. "
+            f"Add that much swap on disk (not zram):"
+        )
+        yield f"      {swap_commands(solvency['swap_missing'])}"
+        if source == "cgroup":
+            yield f"      {_LET_CGROUP}"
+
+
+def describe_admission(answer: AdmissionStatus) -> str:
+    """Yes or no, why, and what would mend it."""
+    size = format_size(answer["size"])
+    what = f"a guest of {size}" + ("" if answer["held"] == "ordinary" else f" ({answer['held']})")
+    if answer["admitted"]:
+        left = f": {format_size(answer['spare'])} of memory and swap would be left" if answer["spare"] else ""
+        return f"yes: {what} may start{left}"
+    lines = [f"no: {what} may not start now"]
+    for refusal in answer["refusals"]:
+        lines += (f"  {line}" for line in _refusal(refusal, answer))
+    return "\n".join(lines)
+
+
+def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
+    missing = format_size(refusal["missing"] or 0)
+    match refusal["objection"]:
+        case "unknown":
+            yield "the host's figures or its guests can't be read; see balloonctl status"
+        case "host-short":
+            yield f"the host is {answer['rung']}: it is short of memory right now"
+        case "memory-missing":
+            yield f"{missing} of memory would be missing for what can't be swapped; no swap helps"
+        case "hugepages-missing":
+            yield f"{missing} of huge pages are missing; see /proc/sys/vm/nr_hugepages"
+        case "guarantee":
+            yield (
+                f"the guarantees would not fit into memory, by {missing}; lower `minimum`, "
+                "or move a guest away"
+            )
+        case "swap-missing":
+            yield (
+                f"{missing} of swap on disk would be missing, should all guests take all their memory at once"
+            )
+            yield f"add it: {swap_commands(refusal['missing'] or 0)}"
+            if answer["source"] == "cgroup":
+                yield _LET_CGROUP
+        case other:
+            yield printable(str(other))
+
+
+_LET_CGROUP: Final = "and let the guests' cgroup have it (memory.swap.max, or memory.memsw.limit_in_bytes)"
+
+
+def _relieved(status: Status) -> Iterable[str]:
+    """Whose memory the kernel is asked to take at present, and why."""
+    for guest in status["guests"] or ():
+        relief = guest["relief"]
+        if relief is None or relief["size"] is None or status["rung"] not in ("orange", "red"):
+            continue
+        what = "limited softly to" if relief["kind"] == "limit" else "asked to be swapped out:"
+        yield (
+            f"  !   {_name(guest['name'])} {printable(relief['words'])}: {what} "
+            f"{format_size(relief['size'])}, {relief['result']} {ago(relief['ago_s'])}."
         )
 
 
@@ -116,12 +192,21 @@ def _pressure(host: HostStatus) -> str:
 def _swap(host: HostStatus) -> str:
     if not host["swap_total"]:
         return "no swap"
-    return f"swap {format_size(host['swap_free'])} free of {format_size(host['swap_total'])}"
+    zram = (
+        f" ({format_size(host['zram_total'])} of it zram, which counts as none)" if host["zram_total"] else ""
+    )
+    return f"swap {format_size(host['swap_free'])} free of {format_size(host['swap_total'])}{zram}"
 
 
-def _ksm(host: HostStatus) -> str:
+def _ksm(host: HostStatus) -> Iterable[str]:
+    """A line on merging, where there is anything to say of it."""
     ksm = host["ksm"]
-    return f"; merging saves {format_size(ksm['saved'])}" if ksm and ksm["saved"] else ""
+    if ksm is None or (not ksm["saved"] and ksm["mode"] in (None, "leave")):
+        return
+    saves = f"saves {format_size(ksm['saved'])}, on loan: guests call it back by writing"
+    stance = f"; {ksm['stance']}: {ksm['words']}" if ksm["mode"] not in (None, "leave") else ""
+    cpu = f"; ksmd takes {ksm['cpu']:.0%} of a processor" if ksm["cpu"] else ""
+    yield f"      merging {saves if ksm['saved'] else 'saves nothing'}{stance}{cpu}"
 
 
 def _about_faults(status: Status) -> Iterable[str]:
@@ -219,9 +304,28 @@ def _memory_of(guest: GuestStatus) -> list[str]:
         lines.append(f"Its balloon was asked for {format_size(guest['target'])} and is on its way.")
     if guest["rss"] is not None:
         lines.append(f"On the host, QEMU occupies {format_size(guest['rss'])} for it.")
+    lines += _relief_in_words(guest)
+    if not guest["mergeable"]:
+        lines.append("Its pages are never merged with others' (<nosharepages/>, or the kind of its memory).")
     if guest["swapped"]:
         lines.append(f"{format_size(guest['swapped'])} of it lie in the host's swap.")
     return lines
+
+
+def _relief_in_words(guest: GuestStatus) -> list[str]:
+    """What the kernel does with its memory at our request, while it does."""
+    relief = guest["relief"]
+    if relief is None:
+        return []
+    failed = "" if relief["result"] == "done" else f" It came to this: {relief['result']}"
+    failed += f" ({printable(relief['detail'])})." if failed and relief["detail"] else "." if failed else ""
+    when, why = ago(relief["ago_s"]), printable(relief["words"])
+    if relief["size"] is None:
+        return [f"Its soft limit was lifted {when}: {why}.{failed}"]
+    what = {"limit": "it was limited softly to", "reclaim": "the kernel was asked to swap out"}[
+        relief["kind"]
+    ]
+    return [f"Since it {why}, {what} {format_size(relief['size'])} {when}.{failed}"]
 
 
 def _numbers_of(guest: GuestStatus) -> list[str]:

@@ -15,10 +15,10 @@ what balloond did, never what befell it: a guest that resets takes memory that n
 6. **No flip-flop.** No guest that tells the truth is turned, from growing to shrinking or back, more than
    `TURNS_MOST` times within three minutes, whatever happens; nor more often than that in all, once demand has been
    steady and all well for ten minutes.
-7. **Steady demand comes to rest.** Ten minutes after the demand of a world became steady, from its very beginning
-   and with room for all, no target is set but to guests whose balloons do not obey. After times of change the
-   peaks of the past are forgotten over a quarter of an hour and more, so memory may move for longer: `still` tells
-   whether it did, and 6 holds.
+7. **Steady demand comes to rest.** From ten minutes after all demand became steady, and with room for all, nobody
+   is both grown and shrunk. In a world that was steady from its very beginning no target is set at all by then but
+   to guests whose balloons do not obey. After times of change the peaks of the past are forgotten over a quarter
+   of an hour and more, so memory may still move, one way: `still` tells whether it did.
 
 What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late.
 """
@@ -78,7 +78,7 @@ class Witness:
     _stands: dict[str, float] = field(default_factory=dict)  # what each may have taken before this turn
     _sizes: dict[str, int] = field(default_factory=dict)
     _asked: dict[str, float] = field(default_factory=dict)  # each device's standing target before this turn
-    _directions: dict[str, bool] = field(default_factory=dict)
+    _directions: dict[tuple[str, bool], bool] = field(default_factory=dict)  # at rest, and before
     _turns: dict[str, list[float]] = field(default_factory=dict)  # when each turned, as far as that counts
     _kills: int = 0
     _roomy: bool | None = None
@@ -170,30 +170,39 @@ class Witness:
         now_s = self.world.now_s
         guest = self.world.named(action.name)
         grows = action.target > action.actual
-        turned = self._directions.get(action.uuid, grows) is not grows
-        self._directions[action.uuid] = grows
-        if not turned or not _obeys(guest) or guest.voice.bias is not None:
+        resting = self._resting()
+        turned = self._directions.get((action.uuid, resting), grows) is not grows
+        self._directions[action.uuid, resting] = grows
+        if not turned or not _obeys(guest) or guest.voice.bias is not None or guest.voice.frozen:
             return
-        resting = now_s >= self.steady_from_s + REST_S
         since_s = self.steady_from_s + REST_S if resting else now_s - TURNS_S
         turns = [at_s for at_s in self._turns.get(action.uuid, ()) if at_s >= since_s] + [now_s]
         self._turns[action.uuid] = turns
-        if len(turns) > TURNS_MOST:
+        if resting and self._has_room():
+            self._blame("steady demand comes to rest", guest.name, "was grown and shrunk")
+        elif len(turns) > TURNS_MOST:
             self._blame("no flip-flop", guest.name, f"turned {len(turns)} times since {turns[0]:.0f} s")
 
     def _judge_rest(self, action: SetTarget) -> None:
         guest = self.world.named(action.name)
-        if self.world.now_s < self.steady_from_s + REST_S or not _obeys(guest):
+        if not self._resting() or not _obeys(guest) or not self._has_room():
             return
-        if self._roomy is None:
-            self._roomy = self._has_room()
-        self.still = self.still and not self._roomy
-        if self._roomy and self.steady_from_s == 0:
+        self.still = False
+        if self.steady_from_s == 0:
             detail = f"{action.reason.value} {format_size(action.actual)} to {format_size(action.target)}"
             self._blame("steady demand comes to rest", guest.name, detail)
 
+    def _resting(self) -> bool:
+        """Whether all demand has been steady, and all been well, for so long that nothing should move."""
+        return self.world.now_s >= self.steady_from_s + REST_S
+
     def _has_room(self) -> bool:
-        """Whether what all want now fits, with a margin for each and with the pool."""
+        """Whether what all want then fits, with a margin for each and with the pool."""
+        if self._roomy is None:
+            self._roomy = self._fits()
+        return self._roomy
+
+    def _fits(self) -> bool:
         host = self.world.host
         rules = self.config.host
         kept = self.world.own() + rules.reserve.of(host.total) + rules.pool.of(host.total)

@@ -19,6 +19,8 @@ from balloond.model import (
     Guest,
     Host,
     Ksm,
+    Measure,
+    Measured,
     Outcome,
     Pressure,
     Result,
@@ -163,6 +165,10 @@ class SimWorld:
         by_uuid = {guest.uuid: guest for guest in self.guests}
         return tuple(self._apply(action, by_uuid.get(action.uuid)) for action in actions)
 
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        """Nothing is done: a simulated host has no knobs but its guests' balloons."""
+        return tuple(Measured(measure=each, result=Result.REFUSED, detail="simulated") for each in measures)
+
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:
             if self.applies_left <= 0:
@@ -214,7 +220,7 @@ class SimWorld:
             host.swap_in += back
         if beyond > host.swapped + OVERRUN * host.total and host.swapped >= host.swap:
             self._kill_somebody(running)
-        self._spread_swap(running)
+        self._spread_swap(self.running)
         self._settle_pressure(waits, elapsed_s)
 
     def _merge(self, resident: float, elapsed_s: float) -> None:
@@ -238,6 +244,8 @@ class SimWorld:
             return
         victim = max(running, key=lambda guest: guest.resident)
         victim.running = False
+        self.host.swapped -= victim.host_swapped
+        victim.host_swapped = 0.0
         self.host.oom_kills += 1
         self.host.killed.append(victim.name)
 

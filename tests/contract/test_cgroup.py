@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from balloond.host.cgroup import Place, Pool, find_pool, place_in
+from balloond.host.cgroup import Place, Pool, find_pool, guest_directory, place_in, read_guest
 from balloond.host.files import Root
 from balloond.host.processes import Process, Processes
-from balloond.model import Fault, FaultKind, Pressure
+from balloond.model import Fault, FaultKind, GuestCgroup, Pressure
 from balloond.units import GIB, MIB
+from tests.contract.real_cgroup import real_cgroup
 from tests.fixtures.hosts import (
     BATCH,
     DB,
@@ -104,19 +103,31 @@ def on_plain_v1() -> Files:
     ],
 )
 def test_a_guests_own_cgroup_is_told_from_what_is_above_it(path: str, own: str | None, above: str) -> None:
-    assert place_in(on_v2(path)) == Place(v1=False, own=own, above=above, unified_above=above)
+    assert place_in(on_v2(path)) == Place(
+        v1=False, own=own, above=above, unified_own=own, unified_above=above
+    )
 
 
 def test_memory_on_v1_comes_before_the_v2_tree_beside_it() -> None:
     membership = "4:memory:/machine/qemu-1-a.libvirt-qemu\n0::/elsewhere/qemu-1-a.libvirt-qemu\n"
     assert place_in(membership) == Place(
-        v1=True, own="/machine/qemu-1-a.libvirt-qemu", above="/machine", unified_above="/elsewhere"
+        v1=True,
+        own="/machine/qemu-1-a.libvirt-qemu",
+        above="/machine",
+        unified_own="/elsewhere/qemu-1-a.libvirt-qemu",
+        unified_above="/elsewhere",
     )
 
 
 def test_controllers_mounted_together_are_told_apart() -> None:
     place = place_in("5:cpu,cpuacct:/a\n4:hugetlb,memory:/machine/qemu-1-a.libvirt-qemu\n3:memoryless:/b\n")
-    assert place == Place(v1=True, own="/machine/qemu-1-a.libvirt-qemu", above="/machine", unified_above=None)
+    assert place == Place(
+        v1=True,
+        own="/machine/qemu-1-a.libvirt-qemu",
+        above="/machine",
+        unified_own=None,
+        unified_above=None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,6 +162,7 @@ def test_a_limit_on_machine_slice_is_the_pool(tmp_path: Path) -> None:
         swap_free=None,
         pressure=Pressure(some_avg10=0.075, full_avg10=0.0, some_total_us=999),
         oom_kills=4,
+        pressure_file="/sys/fs/cgroup/machine.slice/memory.pressure",
     )
 
 
@@ -330,6 +342,54 @@ def test_without_guests_and_cgroups_the_pool_is_the_host(tmp_path: Path) -> None
     assert find_pool(Root(plant(tmp_path, kernel())), (), HOST) == (None, ())
 
 
+# --- a guest's own cgroup --------------------------------------------------------------------------------
+
+
+def test_a_guests_own_cgroup_is_read_on_v2(tmp_path: Path) -> None:
+    own = scope(1, "web")
+    files = cgroup_v2(own, usage=GIB, swapped=3 * MIB, high=2 * GIB)
+    place = place_in(on_v2(own + "/libvirt/emulator"))
+    assert place is not None
+    assert read_guest(Root(plant(tmp_path, files)), place) == GuestCgroup(
+        used=GIB,
+        swapped=3 * MIB,
+        pressure=Pressure(some_avg10=0.075, full_avg10=0.0, some_total_us=999),
+        soft_limit=2 * GIB,
+    )
+
+
+def test_a_guests_own_cgroup_is_read_on_v1_and_its_pressure_beside_it(tmp_path: Path) -> None:
+    own = "/machine/qemu-1-web.libvirt-qemu"
+    files = cgroup_v1(own, usage=GIB) | swap_v1(own, limit=4 * GIB, usage=GIB + 3 * MIB)
+    files |= {f"{HYBRID}{own}/memory.pressure": pressure(some=5), f"{HYBRID}/cgroup.controllers": ""}
+    files[f"/sys/fs/cgroup/memory{own}/memory.soft_limit_in_bytes"] = "9223372036854771712\n"
+    place = place_in(on_v1(own + "/emulator") + f"0::{own}\n")
+    assert place is not None
+    root = Root(plant(tmp_path, files))
+    waits = Pressure(some_avg10=0.05, full_avg10=0.0, some_total_us=0)
+    assert read_guest(root, place) == GuestCgroup(used=GIB, swapped=3 * MIB, pressure=waits)
+    plant(tmp_path, {f"/sys/fs/cgroup/memory{own}/memory.soft_limit_in_bytes": f"{GIB}\n"})
+    found = read_guest(root, place)
+    assert found is not None
+    assert found.soft_limit == GIB
+
+
+def test_without_swap_accounting_and_a_v2_tree_a_guests_cgroup_says_less(tmp_path: Path) -> None:
+    own = "/machine/qemu-1-web.libvirt-qemu"
+    place = place_in("4:memory:" + own + "\n")
+    assert place is not None
+    root = Root(plant(tmp_path, cgroup_v1(own, usage=GIB)))
+    assert read_guest(root, place) == GuestCgroup(used=GIB, soft_limit=MIB)  # as the fixture has it
+
+
+def test_a_guest_without_a_cgroup_of_its_own_or_whose_own_is_gone_has_none(tmp_path: Path) -> None:
+    for path in ("/user.slice", scope(1, "web")):
+        place = place_in(on_v2(path))
+        assert place is not None
+        assert read_guest(Root(tmp_path), place) is None
+        assert guest_directory(Root(tmp_path), place) is None
+
+
 # --- processes -------------------------------------------------------------------------------------------
 
 
@@ -407,33 +467,6 @@ def test_a_number_used_again_does_not_pass_for_the_guest(tmp_path: Path) -> None
 
 
 # --- this very host --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def real_cgroup(limit: int) -> Iterator[tuple[str, int]]:
-    """A limited cgroup on this host with a process in a guest's cgroup below it: its path and the pid."""
-    v1 = Path("/sys/fs/cgroup/memory")
-    base, limit_name = (
-        (v1, "memory.limit_in_bytes") if v1.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
-    )
-    top = base / f"balloond-test-{os.getpid()}"
-    own = top / "qemu-1-web.libvirt-qemu"
-    try:
-        own.mkdir(parents=True)
-        (top / limit_name).write_text(str(limit))
-    except OSError as error:
-        for made in (own, top):
-            with contextlib.suppress(OSError):
-                made.rmdir()
-        pytest.skip(f"no cgroup can be made and limited here: {error}")
-    try:
-        with subprocess.Popen(["sleep", "60"]) as child:
-            (own / "cgroup.procs").write_text(str(child.pid))
-            yield f"/{top.name}", child.pid
-            child.kill()
-    finally:
-        own.rmdir()
-        top.rmdir()
 
 
 def test_a_real_limit_above_a_real_process_is_the_pool() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from balloond.host.files import Root
 from balloond.host.kernel import HostFigures, read_host, read_ksm, read_pressure
-from balloond.model import FaultKind, Ksm, Pressure
+from balloond.model import FaultKind, Ksm, KsmSettings, Pressure
 from balloond.units import GIB, PAGE
 from tests.fixtures.hosts import kernel, new_ksm, old_ksm, plant
 
@@ -53,7 +53,10 @@ def test_a_kernel_without_ksm_has_none(tmp_path: Path) -> None:
 
 
 def test_an_old_ksm_has_neither_profit_nor_advisor(tmp_path: Path) -> None:
-    expected = Ksm(run=1, saved=1000 * PAGE, profit=None, full_scans=7, pages_to_scan=100, advisor=None)
+    expected = Ksm(
+        run=1, saved=1000 * PAGE, profit=None, full_scans=7, pages_to_scan=100, advisor=None,
+        candidates=1600 * PAGE, settings=KsmSettings(run=1, pages_to_scan=100, sleep_ms=20),
+    )  # fmt: skip
     assert read_ksm(Root(plant(tmp_path, old_ksm()))) == expected
 
 
@@ -61,6 +64,25 @@ def test_a_new_ksm_counts_zero_pages_as_saved_and_may_make_a_loss(tmp_path: Path
     ksm = read_ksm(Root(plant(tmp_path, new_ksm())))
     assert ksm is not None
     assert (ksm.saved, ksm.profit, ksm.advisor) == (1024 * PAGE, -64000, "scan-time")
+    assert ksm.scanned == 5000 * PAGE
+    assert ksm.settings == KsmSettings(
+        run=1, pages_to_scan=100, sleep_ms=20, advisor="scan-time", advisor_target_s=200,
+        advisor_max_cpu=70, advisor_min_pages=500,
+    )  # fmt: skip
+
+
+def test_copies_of_merged_pages_are_counted_whether_written_to_or_swapped_in(tmp_path: Path) -> None:
+    ksm = read_ksm(Root(plant(tmp_path, new_ksm())), "cow_ksm 30\nksm_swpin_copy 12\n")
+    assert ksm is not None
+    assert ksm.broken == 42 * PAGE
+
+
+def test_where_nothing_is_merged_nor_to_be_most_files_are_not_read(tmp_path: Path) -> None:
+    plant(tmp_path, new_ksm() | {"/sys/kernel/mm/ksm/run": "0\n"})
+    ksm = read_ksm(Root(tmp_path), closely=False)
+    assert ksm is not None
+    assert (ksm.settings, ksm.candidates, ksm.scanned) == (KsmSettings(), 0, None)
+    assert ksm.saved == 1024 * PAGE  # what is still merged is a loan all the same
 
 
 @pytest.mark.parametrize(

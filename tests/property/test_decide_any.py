@@ -236,7 +236,11 @@ def test_an_obedient_guest_below_its_guarantee_gets_it_in_one_step_where_there_i
         )
         for n, use in enumerate(uses)
     )  # fmt: skip
-    decision = decide(config, None, Snapshot(monotonic_s=100.0, wall_s=WALL_S, host=host, guests=poor))
+    seen = Snapshot(monotonic_s=100.0, wall_s=WALL_S, host=host, guests=poor)
+    first = Tick(
+        number=1, snapshot=seen, decision=decide(config, None, seen)
+    )  # a daemon's first, which only looks
+    decision = decide(config, first, replace(seen, monotonic_s=102.0, wall_s=WALL_S + 2))
     ledger = decision.ledger
     assert ledger is not None
     if ledger.headroom < 4 * GIB * len(poor):

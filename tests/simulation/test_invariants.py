@@ -158,7 +158,26 @@ def test_slow_turning_is_noticed_too_once_all_was_well_for_long() -> None:
     made = world(total=32 * GIB)
     made.advance(REST_S + 10.0)
     witness = Witness(config=CONFIG, world=made, steady_from_s=1.0)
-    assert turns(TURNS_MOST + 3, witness, made, every_s=60.0) == ["no flip-flop"]
+    assert turns(3, witness, made, every_s=60.0) == ["steady demand comes to rest"]
+
+
+def test_on_a_host_that_is_short_slow_turning_is_noticed_when_there_is_much_of_it() -> None:
+    made = world(total=4 * GIB, swap=64 * GIB)
+    for guest in made.guests:
+        guest.workload = steady(3.0 * GIB)
+    made.advance(REST_S + 10.0)
+    witness = Witness(config=CONFIG, world=made, steady_from_s=1.0)
+    assert "no flip-flop" not in turns(TURNS_MOST, witness, made, every_s=60.0)
+    assert "no flip-flop" in turns(4, witness, made, every_s=60.0)
+
+
+def test_a_turn_between_the_hard_times_and_the_rest_after_them_is_none() -> None:
+    made = world(total=32 * GIB)
+    witness = Witness(config=CONFIG, world=made, steady_from_s=1.0)
+    assert turns(1, witness, made) == []
+    made.advance(REST_S + 10.0)
+    blamed(made, ("g0", 3 * GIB + 100 * MIB), witness=witness)
+    assert witness.breaches == []
 
 
 @pytest.mark.parametrize(

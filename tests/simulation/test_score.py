@@ -145,7 +145,7 @@ def test_arithmetic_and_simulated_guests_agree_to_the_byte(name: str) -> None:
     for block in some.blocks(Ramp.STEP):
         for wanted in block:
             now[:] = wanted[0].tolist()
-            live(world)
+            live(world, STEP_S)
             simulated.append([guest.actual for guest in world.guests])
             world.host.swapped = 0.0
             for guest in world.guests:

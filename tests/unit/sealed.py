@@ -9,9 +9,13 @@ from balloond.model import (
     Guest,
     Host,
     Ledger,
+    LimitSoftly,
+    Measured,
+    MergingVerdict,
     Obstacle,
     Outcome,
     Reason,
+    Reclaim,
     Result,
     Rung,
     SetTarget,
@@ -22,6 +26,7 @@ from balloond.model import (
     Trust,
     Verdict,
 )
+from balloond.policy.solvency import judge
 from balloond.units import GIB, MIB
 
 UUID = "0a0a0a0a-0000-4000-8000-000000000001"
@@ -68,6 +73,7 @@ def demand(*, trust: Trust = Trust.FRESH, in_distress: bool = False) -> Demand:
         ceiling=4 * GIB,
         margin=164 * MIB,
         in_distress=in_distress,
+        suffers=in_distress,
         memory=None,
     )
 
@@ -111,6 +117,18 @@ def outcome(
     return Outcome(action=action, result=result, detail=detail)
 
 
+def reclaimed(
+    uuid: str = UUID, *, size: int = 64 * MIB, result: Result = Result.DONE, detail: str = ""
+) -> Measured:
+    measure = Reclaim(uuid=uuid, name="web-1", size=size, words="holds too much")
+    return Measured(measure=measure, result=result, detail=detail)
+
+
+def limited(uuid: str = UUID, *, limit: int | None, result: Result = Result.DONE) -> Measured:
+    measure = LimitSoftly(uuid=uuid, name="web-1", limit=limit, words="holds too much")
+    return Measured(measure=measure, result=result)
+
+
 def ledger(*, covered: bool = True, own: int = GIB) -> Ledger:
     return Ledger(
         total=8 * GIB,
@@ -130,11 +148,13 @@ def tick(
     number: int = 1,
     verdicts: tuple[Verdict, ...] = (),
     outcomes: tuple[Outcome, ...] = (),
+    measured: tuple[Measured, ...] = (),
     faults: tuple[Fault, ...] = (),
     rung: Rung = Rung.GREEN,
     host: Host | None = HOST,
     accounts: Ledger | None = ledger(),  # noqa: B008  (frozen)
     listed: bool = True,
+    merging: MergingVerdict | None = None,
 ) -> Tick:
     """A sealed tick, two seconds after the one before; `listed` False: libvirt gave no list of guests."""
     return Tick(
@@ -151,6 +171,17 @@ def tick(
             ledger=accounts,
             verdicts=verdicts,
             actions=tuple(each.action for each in outcomes),
+            solvency=judge(
+                host,
+                guests,
+                own=accounts.own,
+                reserve=accounts.reserve,
+            )
+            if host and accounts and listed
+            else None,
+            merging=merging,
+            measures=tuple(each.measure for each in measured),
         ),
         outcomes=outcomes,
+        measured=measured,
     )

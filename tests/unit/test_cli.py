@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from balloond import cli
+from balloond.config.settings import Config
 from balloond.control import ControlServer
+from balloond.model import Rung
+from balloond.publish.admission import admission, asked_of
 from balloond.publish.status import History, status
+from balloond.units import MIB
 from tests.unit import sealed
 
 
@@ -35,7 +40,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def daemon(path: str) -> Iterator[ControlServer]:
-    server = ControlServer(path, {"status": reply})
+    server = ControlServer(path, {"status": lambda _: reply()})
     yield server
     server.close()
 
@@ -52,7 +57,7 @@ def test_status_shows_host_and_guests(path: str, daemon: ControlServer, capsys: 
 def test_a_terminal_without_unicode_gets_escapes(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     history, shown = History(), io.BytesIO()
     history.publish(tick := sealed.tick(sealed.guest(name="bücher")))
-    server = ControlServer(path, {"status": lambda: status(tick, history, mode="active", version="1")})
+    server = ControlServer(path, {"status": lambda _: status(tick, history, mode="active", version="1")})
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
     assert cli.main(["status", "--socket", path]) == 0
     sys.stdout.flush()
@@ -103,7 +108,7 @@ def test_without_a_daemon_it_says_what_to_do(path: str, capsys: Captured, comman
 
 
 def test_a_daemon_of_another_version_is_not_misread(path: str, capsys: Captured) -> None:
-    server = ControlServer(path, {"status": lambda: {"schema": 99}})
+    server = ControlServer(path, {"status": lambda _: {"schema": 99}})
     try:
         assert cli.main(["status", "--socket", path]) == 1
     finally:
@@ -112,7 +117,7 @@ def test_a_daemon_of_another_version_is_not_misread(path: str, capsys: Captured)
 
 
 def test_a_daemon_that_has_just_started_asks_for_patience(path: str, capsys: Captured) -> None:
-    server = ControlServer(path, {"status": lambda: {"error": "the daemon has just started"}})
+    server = ControlServer(path, {"status": lambda _: {"error": "the daemon has just started"}})
     try:
         assert cli.main(["status", "--socket", path]) == 1
     finally:
@@ -152,3 +157,65 @@ def test_the_help_says_what_one_needs_to_know(words: str, capsys: Captured) -> N
         cli.main(["--help"])
     assert ended.value.code == 0
     assert words in capsys.readouterr().out
+
+
+# --- may a guest start? ----------------------------------------------------------------------------------
+
+
+def admitting(path: str, rung: Rung = Rung.GREEN) -> tuple[ControlServer, list[Mapping[str, Any]]]:
+    """A daemon on a host of 8 GiB with 6 to give, and what it was asked."""
+    asked: list[Mapping[str, Any]] = []
+
+    def answer(request: Mapping[str, Any]) -> object:
+        asked.append(request)
+        found = asked_of(request, Config())
+        return {"error": found} if isinstance(found, str) else admission(sealed.tick(rung=rung), found)
+
+    return ControlServer(path, {"admit": answer}), asked
+
+
+@pytest.mark.parametrize(
+    ("size", "rung", "exit_status", "word"),
+    [("4GiB", Rung.GREEN, 0, "yes"), ("7GiB", Rung.GREEN, 1, "no"), ("1GiB", Rung.RED, 1, "no")],
+)
+def test_the_exit_status_says_whether_a_guest_may_start(
+    path: str, capsys: Captured, size: str, rung: Rung, exit_status: int, word: str
+) -> None:
+    server, _ = admitting(path, rung)
+    try:
+        assert cli.main(["admit", size, "--socket", path]) == exit_status
+        assert capsys.readouterr().out.startswith(f"{word}: ")
+        assert cli.main(["admit", size, "--json", "--socket", path]) == exit_status
+        assert json.loads(capsys.readouterr().out)["admitted"] is (word == "yes")
+    finally:
+        server.close()
+
+
+def test_what_is_known_of_the_guest_is_passed_on(path: str, capsys: Captured) -> None:
+    server, asked = admitting(path)
+    try:
+        cli.main(["admit", "512MiB", "--locked", "--name", "db-1", "--socket", path])
+    finally:
+        server.close()
+    assert asked == [{"ask": "admit", "size": 512 * MIB, "held": "locked", "name": "db-1"}]
+
+
+def test_a_size_without_a_unit_is_refused_before_anybody_is_asked(path: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["admit", "2048", "--socket", path])
+    assert ended.value.code == 2
+    assert "2048MiB" in capsys.readouterr().err
+
+
+def test_without_a_daemon_no_guest_may_start(path: str, capsys: Captured) -> None:
+    assert cli.main(["admit", "1GiB", "--socket", path]) == 1
+    assert "systemctl status balloond" in capsys.readouterr().err
+
+
+def test_a_size_that_makes_no_sense_is_complained_of(path: str, capsys: Captured) -> None:
+    server, _ = admitting(path)
+    try:
+        assert cli.main(["admit", "1KiB", "--socket", path]) == 1
+    finally:
+        server.close()
+    assert "size is in bytes, from 96 MiB" in capsys.readouterr().err

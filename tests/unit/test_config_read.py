@@ -9,6 +9,7 @@ import pytest
 
 from balloond.config.document import DEEPEST, LARGEST_FILE, MOST_NODES
 from balloond.config.form import MOST_RULES
+from balloond.config.problems import escape
 from balloond.config.read import ConfigError, Problem, load, read
 from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule, HostPolicy, Listen, Mode
 from balloond.units import GIB, MIB
@@ -151,7 +152,7 @@ def test_the_error_holds_the_problems_as_values_and_prints_them_all() -> None:
         read("a: 1\nb: 2\n", "f")
     assert [type(problem) for problem in caught.value.problems] == [Problem, Problem]
     assert [(problem.file, problem.line) for problem in caught.value.problems] == [("f", 1), ("f", 2)]
-    assert str(caught.value).count("\n") == 1
+    assert str(caught.value) == "\n".join(str(problem) for problem in caught.value.problems)
 
 
 # --- single values ---------------------------------------------------------------------------------------
@@ -307,6 +308,72 @@ def test_a_wrong_shape_is_told_with_its_line(text: str, fault: str) -> None:
     assert only_fault(text).startswith(fault)
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("mode:", "f:1: mode: is empty; write active or observe"),
+        ("mode: [active]", "f:1: mode: is a list; write active or observe"),
+        (
+            "? [a, b]\n: 1",
+            "f:1: (file): has a list for a key; "
+            "write one of mode, interval, libvirt, host, ksm, defaults, guests, metrics, control, state",
+        ),
+        ("host:\n  pool: 5%\n  pool: 6%", "f:3: host.pool: stands twice, first in line 2; remove one"),
+        (
+            "guests: !mine []",
+            "f:1: guests: is tagged '!mine'; write a list, each entry beginning with `- match:`",
+        ),
+        (
+            'mode: "\\UFFFFFFFF"',
+            "f:1: (file): not YAML: Python int too large to convert to C int; "
+            "look for a wrong escape or % directive",
+        ),
+        (
+            "mode: 'active",
+            "f:1: (file): not YAML that can be used: "
+            "while scanning a quoted scalar found unexpected end of stream; "
+            "look at the indentation, and quote text that holds : # * & ! %",
+        ),
+    ],
+)
+def test_the_whole_of_what_is_told(text: str, fault: str) -> None:
+    assert only_fault(text) == fault
+
+
+def test_what_the_parser_complains_of_is_cut_to_two_hundred_characters() -> None:
+    def complaint(length: int) -> str:
+        fault = only_fault(f"a: !{'x' * length}!b c")
+        return fault.removeprefix("f:1: (file): not YAML that can be used: ").partition("; look at")[0]
+
+    words = "while parsing a node found undefined tag handle '!"
+    longest = 200 - len(words + "!'")
+    assert complaint(longest) == f"{words}{'x' * longest}!'"
+    assert complaint(longest + 1) == f"{words}{'x' * (longest + 1)}…"
+
+
+def test_depth_is_counted_from_the_root_and_forgotten_on_the_way_back() -> None:
+    def too_deep(text: str) -> bool:
+        return "nested deeper than" in only_fault(text)
+
+    assert not too_deep("[" * DEEPEST + "]" * DEEPEST)
+    assert too_deep("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1))
+    assert not too_deep("[" + "[]," * 100 + "]")
+    assert too_deep("[" + "[]," * 100 + "[" * DEEPEST)
+    assert too_deep("[[]," * (DEEPEST + 1))
+    assert only_fault("[\n" * 50).startswith(f"f:{DEEPEST + 1}: ")
+
+
+def test_as_many_rules_as_are_allowed_are_each_looked_at() -> None:
+    assert len(faults("guests: [" + "{}," * MOST_RULES + "]")) == MOST_RULES
+
+
+def test_a_key_that_is_an_alias_hides_no_other_fault() -> None:
+    assert faults("{*b : 1, mode: fast}") == [
+        "f:1: (file): *b is an alias; write the value out",
+        "f:1: mode: 'fast' is no mode; write active or observe",
+    ]
+
+
 def test_anchors_and_aliases_are_refused_each_with_its_line_and_grow_nothing() -> None:
     bomb = "a: &a [x, x]\n" + "".join(
         f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
@@ -375,6 +442,25 @@ def test_anchors_and_aliases_are_refused_each_with_its_line_and_grow_nothing() -
             "f:1: control.socket: the socket and the state directory are both /run/x; give each its own path",
         ),
         (
+            "state: {directory: /run/balloond/control.sock}",
+            "f:1: state.directory: the socket and the state directory are both /run/balloond/control.sock; "
+            "give each its own path",
+        ),
+        (
+            "host: {pool: 100%}",
+            "f:1: host.pool: reserve 1 GiB and pool 100% are all that the host has; "
+            "write less, such as 1GiB and 5%",
+        ),
+        (
+            "host: {memory: 2GiB, pool: 1GiB}",
+            "f:1: host.memory: reserve 1 GiB and pool 1 GiB leave nothing of 2 GiB; "
+            "write more memory or keep less",
+        ),
+        (
+            "guests:\n  - match: {name: a}\n    minimum: 3GiB\n    maximum: 2GiB",
+            "f:3: guests[0].minimum: minimum 3 GiB is more than maximum 2 GiB; write a minimum of at most 2 GiB",
+        ),
+        (
             "control: {socket: /run/balloond}",
             "f:1: control.socket: the socket and the state directory are both /run/balloond; "
             "give each its own path",
@@ -395,6 +481,10 @@ def test_a_contradiction_is_told_at_the_key_that_was_written(text: str, fault: s
         "guests: [{match: {name: a}, manage: false}]",
         "defaults: {manage: false}\nguests: [{match: {name: a}, manage: true, shares: 5}]",
         "host: {memory: 4GiB, reserve: 50%, pool: 49%}",
+        "host: {reserve: 10%, pool: 1GiB}",
+        "host: {memory: 2147483649B, pool: 1GiB}",
+        "host: {memory: 8GiB, pool: 1GiB}\ndefaults: {minimum: 6GiB}",
+        "defaults: {minimum: 50%, maximum: 50%}",
     ],
 )
 def test_what_may_well_fit_together_is_taken(text: str) -> None:
@@ -403,8 +493,20 @@ def test_what_may_well_fit_together_is_taken(text: str) -> None:
 
 def test_a_value_with_a_fault_of_its_own_is_not_told_off_twice() -> None:
     assert len(faults("host: {memory: 1GiB, reserve: 5}")) == 1
+    assert len(faults("host: {memory: 5, reserve: 60%, pool: 40%}")) == 1
+    assert len(faults("host: {memory: 1GiB, pool: 5}")) == 1
+    assert len(faults("host: {memory: 1GiB, reserve: *a}")) == 1
     assert len(faults("defaults: {minimum: 4, maximum: 10%}")) == 1
+    assert len(faults("defaults: {minimum: 4}\nguests: [{match: {name: a}, maximum: 10%}]")) == 1
+    assert (
+        len(faults("defaults: {maximum: 30%}\nguests: [{match: {name: a}, minimum: 40%, maximum: 5}]")) == 1
+    )
     assert len(faults("guests: [{match: {name: ''}}, {match: {name: a}}]")) == 1
+    for pattern in ("name", "uuid", "title"):
+        other = "title" if pattern == "name" else "name"
+        rule = f"{{match: {{{other}: a, {pattern}: ''}}}}"
+        assert len(faults(f"guests: [{rule}, {{match: {{{other}: a}}}}]")) == 1
+    assert len(faults("guests: [{match: {name: a, nme: b}}, {match: {name: a}}]")) == 1
     assert len(faults("guests: [{}, {match: {name: a}}]")) == 1
     assert len(faults("guests: [db, {match: {name: a}}]")) == 1
     assert len(faults("guests: [*db , {match: {name: a}}]")) == 1
@@ -416,6 +518,7 @@ def test_a_value_with_a_fault_of_its_own_is_not_told_off_twice() -> None:
     ("earlier", "later"),
     [
         ("name: '*'", "name: 'db-*'"),
+        ("name: 'X*'", "name: 'X1'"),
         ("name: 'db-*'", "name: 'db-1'"),
         ("name: 'db-*'", "name: 'db-a*'"),
         ("name: 'db-*'", "name: 'db-?x[ab]'"),
@@ -436,6 +539,11 @@ def test_a_rule_that_no_guest_can_reach_is_told(earlier: str, later: str) -> Non
     )
 
 
+def test_every_rule_that_no_guest_can_reach_is_told() -> None:
+    text = "guests: [{match: {name: '*'}}, {match: {name: a}}, {match: {name: b}}]"
+    assert [fault.split(": ")[1] for fault in faults(text)] == ["guests[1].match", "guests[2].match"]
+
+
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
@@ -444,6 +552,8 @@ def test_a_rule_that_no_guest_can_reach_is_told(earlier: str, later: str) -> Non
         ("name: 'db-[*]'", "name: 'db-*'"),
         ("name: '*]'", "name: '[a]'"),
         ("name: '*-a'", "name: 'b-*'"),
+        ("name: '*X'", "name: '*'"),
+        ("name: 'X'", "name: 'a'"),
         ("name: 'DB-*'", "name: 'db-1'"),
         ("title: 'x'", "name: 'x'"),
         ("name: 'a*', title: x", "name: 'ab'"),
@@ -469,6 +579,8 @@ def test_a_file_is_read_and_its_faults_carry_its_name(tmp_path: Path) -> None:
     ("content", "fault"),
     [
         (b"mode: active\n# caf\xe9\n", ":2: (file): not UTF-8; save the file in UTF-8"),
+        (b"\n\n# caf\xe9", ":3: (file): not UTF-8; save the file in UTF-8"),
+        (b"\n\nmode: a\0\n\n\n", ":3: (file): holds a character that can't stand in YAML; remove it"),
         ("mode: active".encode("utf-16"), ":1: (file): not UTF-8; save the file in UTF-8"),
         (b"mode: active\n\0", ":2: (file): holds a character that can't stand in YAML; remove it"),
         (b"#" * (LARGEST_FILE + 1), f":1: (file): longer than {LARGEST_FILE} bytes; use patterns"),
@@ -498,7 +610,13 @@ def test_a_file_that_can_not_be_read_is_told(tmp_path: Path, name: str, fault: s
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / name)
-    assert f":1: (file): {fault}" in str(caught.value)
+    assert str(caught.value).startswith(f"{escape(str(tmp_path / name))}:1: (file): {fault}")
+
+
+def test_a_file_may_be_as_large_as_the_limit_itself(tmp_path: Path) -> None:
+    path = tmp_path / "balloond.yaml"
+    path.write_bytes(b"#" * LARGEST_FILE)
+    assert load(path) == Config()
 
 
 def test_a_file_without_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

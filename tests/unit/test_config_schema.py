@@ -80,6 +80,9 @@ def test_the_committed_schema_is_what_the_table_makes() -> None:
 
 def test_the_documentation_holds_the_table_of_keys() -> None:
     """Made with `balloond.config.schema.table()`."""
+    assert table().startswith(
+        "| key | value | default | what it is, why to change it |\n| --- | --- | --- | --- |\n| `mode` |"
+    )
     assert table() in (ROOT / "docs/configuration.md").read_text()
 
 
@@ -102,6 +105,9 @@ OTHER = {
     "host.memory": "64GiB",
     "host.reserve": "2GiB",
     "host.pool": "6%",
+    "ksm.mode": "steer",
+    "ksm.cpu": "30%",
+    "ksm.restore": "false",
     "defaults.minimum": "30%",
     "defaults.maximum": "90%",
     "defaults.shares": "7",
@@ -119,7 +125,11 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize("path", [path for path, _ in keys()])
+def test_the_keys_are_walked_with_their_paths_in_the_order_of_the_form() -> None:
+    assert [path for path, _ in keys()] == [*OTHER]
+
+
+@pytest.mark.parametrize("path", OTHER)
 def test_every_key_of_the_table_reaches_the_configuration(path: str) -> None:
     value = OTHER[path]
     section, _, rest = path.removeprefix("guests[].").rpartition(".")
@@ -143,6 +153,8 @@ def test_every_key_of_the_table_reaches_the_configuration(path: str) -> None:
         "guests: [{match: {name: a}, maximum: null}]",
         "metrics: {listen: off}",
         "metrics: {listen: 'off'}",
+        "ksm: {mode: off}",
+        "ksm: {mode: 'off', cpu: 1%}",
         "metrics: {listen: '[fe80::1%eth0]:1'}",
         "host: {memory: 1.5 TiB, reserve: 12.5 %}",
     ],
@@ -169,6 +181,9 @@ def test_the_schema_accepts_what_is_right(written: str) -> None:
         "host: {pool: 0.05}",
         "host: {reserve: null}",
         "host: 5",
+        "ksm: {mode: on}",
+        "ksm: {mode: merge}",
+        "ksm: {cpu: 0.5}",
         "defaults: {shares: 0}",
         "defaults: {shares: many}",
         "defaults: {manage: 'true'}",
@@ -214,6 +229,7 @@ def test_a_configuration_is_summed_up_in_a_few_lines() -> None:
     assert describe(Config()).splitlines() == [
         "mode: active: decides and acts every 2 s, over qemu:///system",
         "host: all that the host or the guests' cgroup has, less a reserve of 1 GiB, with 5% kept free for growth",
+        "merging: left as it is",
         "guests: at least 25% of their maximum, at most their own maximum, 1000 shares",
         "metrics: http://127.0.0.1:9710/metrics",
         "control: /run/balloond/control.sock; state in /run/balloond",
@@ -224,17 +240,30 @@ def test_rules_are_summed_up_one_a_line() -> None:
     written = """
         mode: observe
         host: {memory: 64GiB}
+        ksm: {mode: off}
         guests:
           - {match: {name: "db-*", title: "x"}, minimum: 4GiB, maximum: 50%, shares: 4000}
           - {match: {name: router}, manage: false}
+          - {match: {uuid: "c7*"}, maximum: 8GiB}
         metrics: {listen: "[::1]:0"}
         """
-    assert describe(read(written, "f")).splitlines()[:6] == [
+    assert describe(read(written, "f")).splitlines()[:8] == [
         "mode: observe: decides and exports, and touches no guest, every 2 s, over qemu:///system",
         "host: 64 GiB, less a reserve of 1 GiB, with 5% kept free for growth",
+        "merging: none; what is merged is taken apart when there is room",
         "guests: at least 25% of their maximum, at most their own maximum, 1000 shares",
         "  rule 1: name db-* and title x: at least 4 GiB, at most 50% of it, 4000 shares",
         "  rule 2: name router: watched, never touched",
+        "  rule 3: uuid c7*: at least 25% of their maximum, at most 8 GiB, 1000 shares",
         "metrics: a free port of [::1]",
     ]
-    assert describe(read("metrics: {listen: off}", "f")).splitlines()[3] == "metrics: no port is opened"
+    assert describe(read("metrics: {listen: off}", "f")).splitlines()[4] == "metrics: no port is opened"
+
+
+@pytest.mark.parametrize(
+    ("restore", "after"), [("true", "put back at a stop"), ("false", "left so at a stop")]
+)
+def test_steered_merging_is_summed_up_with_its_share(restore: str, after: str) -> None:
+    config = read(f"ksm: {{mode: steer, cpu: 35%, restore: {restore}}}", "f")
+    said = f"merging: as far as it pays, with at most 35% of a processor; {after}"
+    assert said in describe(config).splitlines()

@@ -16,7 +16,7 @@ import pytest
 from balloond import control
 from balloond.control import ControlServer, NoAnswer, SocketRefused, ask
 
-ANSWERS = {"status": lambda: {"fine": True}}
+ANSWERS = {"status": lambda _: {"fine": True}, "echo": lambda request: request}
 
 
 @pytest.fixture
@@ -50,6 +50,10 @@ def send(path: str, request: bytes) -> bytes:
 
 def test_a_question_is_answered(path: str, server: ControlServer) -> None:
     assert ask(path, "status") == {"fine": True}
+
+
+def test_what_comes_with_a_question_reaches_who_answers_it(path: str, server: ControlServer) -> None:
+    assert ask(path, "echo", size=7, name="é") == {"ask": "echo", "size": 7, "name": "é"}
 
 
 def test_only_owner_and_group_may_ask(path: str, server: ControlServer) -> None:
@@ -102,12 +106,12 @@ def test_clients_that_say_nothing_delay_nobody_and_are_dropped(path: str, server
 
 
 def test_a_client_that_does_not_read_delays_nobody_and_is_dropped(path: str) -> None:
-    server = ControlServer(path, {"status": lambda: "x" * 10_000_000}, deadline_s=0.5)
+    server = ControlServer(path, {"status": lambda _: "x" * 10_000_000}, deadline_s=2.0)
     try:
         greedy = connect(path)
         greedy.sendall(b'{"ask": "status"}\n')
         assert len(ask(path, "status")) == 10_000_000
-        time.sleep(0.6)
+        time.sleep(2.1)
         received = 0
         while data := greedy.recv(1_000_000):
             received += len(data)

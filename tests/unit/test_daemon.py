@@ -25,9 +25,9 @@ import pytest
 
 from balloond.config.settings import Config, Mode
 from balloond.control import NoAnswer, ask
-from balloond.daemon import Daemon, Settings, in_short, main
+from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
 from balloond.log import Log
-from balloond.model import Guest, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
+from balloond.model import Guest, Measure, Measured, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
 from balloond.notify import Notifier
 from balloond.publish.metrics import Metrics
 from balloond.publish.status import History
@@ -383,7 +383,9 @@ class Paper:
     def __init__(self, *guests: Guest, slow_s: float = 0.0) -> None:
         self.guests, self.slow_s = guests, slow_s
         self.done: list[SetTarget] = []
-        self.restored = self.closed = False
+        self.restored = self.closed = self.taken_up = False
+        self.put_back_after: list[int] = []  # how many targets had been set each time
+        self.pressure_file: str | None = None
 
     def observe(self) -> Snapshot:
         return Snapshot(monotonic_s=time.monotonic(), wall_s=time.time(), host=ROOMY, guests=self.guests)
@@ -392,6 +394,16 @@ class Paper:
         time.sleep(self.slow_s)
         self.done.extend(actions)
         return tuple(Outcome(action=action, result=Result.DONE) for action in actions)
+
+    def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
+        return ()
+
+    def take_up(self) -> None:
+        self.taken_up = not self.done
+
+    def put_back(self) -> tuple[str, ...]:
+        self.put_back_after.append(len(self.done))
+        return ()
 
     def fileno(self) -> int:
         return -1
@@ -443,7 +455,8 @@ QUIET = Config(metrics=None, interval_s=0.2)
 def test_at_the_end_guests_get_what_is_free_and_periods_are_put_back() -> None:
     paper = Paper(squeezed(1))
     assert live(paper, QUIET) == 0
-    assert paper.restored and paper.closed
+    assert paper.taken_up and paper.restored and paper.closed
+    assert paper.put_back_after == [len(paper.done) - 1]  # limits go before anybody grows
     assert [(action.reason, action.target > 2 * GIB) for action in paper.done[-1:]] == [
         (Reason.FAREWELL, True)
     ]
@@ -471,3 +484,30 @@ def test_the_line_for_systemd_says_how_it_stands() -> None:
     assert in_short(sealed.tick(sealed.guest())) == "1 guests; the host is green, 4 GiB can be granted"
     assert "libvirt does not answer" in in_short(sealed.tick(listed=False))
     assert "can't be read" in in_short(sealed.tick(accounts=None))
+
+
+# --- may a guest start? ----------------------------------------------------------------------------------
+
+
+def asked(history: History, **request: object) -> dict[str, object]:
+    settings = Settings(Path("/nowhere"), Config(), Log())
+    answer = answer_admission(settings, history, {"ask": "admit", **request})
+    assert isinstance(answer, dict)
+    return answer
+
+
+def seen(ago_s: float) -> History:
+    history, tick = History(), sealed.tick()
+    history.publish(replace(tick, snapshot=replace(tick.snapshot, monotonic_s=time.monotonic() - ago_s)))
+    return history
+
+
+def test_admission_is_answered_from_the_last_tick() -> None:
+    assert asked(seen(1.0), size=GIB)["admitted"] is True
+    assert asked(seen(1.0), size=64 * GIB)["admitted"] is False
+    assert "from 96 MiB" in str(asked(seen(1.0), size="1GiB")["error"])
+
+
+def test_nobody_is_told_yes_before_the_first_tick_or_on_an_old_one() -> None:
+    assert "just started" in str(asked(History(), size=GIB)["error"])
+    assert "last looked at 60 s ago" in str(asked(seen(60.0), size=GIB)["error"])

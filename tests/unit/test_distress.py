@@ -71,6 +71,14 @@ def test_swapping_in_more_than_a_mebibyte_a_second_is_distress_at_once() -> None
     assert not look(AT_EASE, sample(swapped_in=2 * MIB)).acute
 
 
+def test_without_a_new_sample_a_rush_goes_on_and_the_next_one_may_end_it() -> None:
+    rushing = look(AT_EASE, sample(swapped_in=2 * MIB + 1))
+    assert look(rushing, None, now_s=2001.0).acute
+    at_once = replace(sample(swapped_in=0), elapsed_s=0.0)
+    assert look(rushing, at_once, now_s=2001.0).acute
+    assert not look(rushing, sample(swapped_in=0), now_s=2002.0).acute
+
+
 def test_faults_are_distress_when_seen_twice_running() -> None:
     limit = 0.002 * GIB / 4096 / 30  # pages in two seconds
     once = look(AT_EASE, sample(faulted=int(limit) + 1))
@@ -204,3 +212,32 @@ def test_with_memory_free_neither_faults_nor_swap_mean_anything() -> None:
     assert look(AT_EASE, sample(swapped_in=99 * MIB, unused=None, usable=plenty)).acute
     small = replace(AT_EASE, actual=GIB)
     assert look(small, sample(swapped_in=99 * MIB, unused=64 * MIB), seen=guest(GIB)).acute
+
+
+def test_pages_that_swap_in_count_as_faults() -> None:
+    limit = 0.002 * GIB / 4096 / 30  # pages in two seconds
+    assert look(AT_EASE, sample(swapped_in=4096 * (int(limit) + 1))).faulting == 1
+    assert look(AT_EASE, sample(swapped_in=4096 * int(limit))).faulting == 0
+    assert look(AT_EASE, sample(swapped_in=None, faulted=int(limit))).faulting == 0
+    assert look(AT_EASE, sample(swapped_in=4096 * int(limit), faulted=None)).faulting == 0
+
+
+def test_samples_within_a_second_are_samples_and_a_first_one_is_none() -> None:
+    assert look(AT_EASE, sample(swapped_in=2 * MIB, elapsed_s=1.0)).acute
+    assert not look(AT_EASE, sample(swapped_in=99 * MIB, elapsed_s=0.0)).acute
+
+
+def test_the_rate_of_reads_is_averaged_over_half_a_minute() -> None:
+    felt = replace(AT_EASE, reads=0, reads_s=2000.0, read_rate=float(MIB))
+    assert read(felt, 30 * 4 * MIB, 2030.0).read_rate == pytest.approx(
+        MIB * (0.367879 + 4 * 0.632121), rel=1e-5
+    )
+    assert read(felt, 0, 2030.0).read_rate == MIB
+    assert read(felt, 0, 2060.0).read_rate == pytest.approx(MIB * 0.135335, rel=1e-5)
+    assert read(felt, 0, 2030.0).rate_before == 0.0
+
+
+def test_the_watch_after_a_shrink_lasts_five_minutes() -> None:
+    felt = replace(AT_EASE, reads=0, reads_s=2000.0, shrunk_s=1800.0)
+    assert read(felt, 64 * 100 * MIB, 2100.0).cache_need > 0
+    assert read(felt, 64 * 100 * MIB, 2100.1).cache_need == 0

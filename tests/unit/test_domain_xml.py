@@ -105,3 +105,18 @@ def test_without_a_current_size_the_guest_has_its_maximum() -> None:
 def test_nonsense_is_named_and_nothing_else_is_raised(xml: str, why: str) -> None:
     with pytest.raises(BrokenXmlError, match=why):
         read_facts(xml)
+
+
+@pytest.mark.parametrize(
+    ("kind", "features", "translations"),
+    [
+        ("kvm", "", 0),
+        ("qemu", "", 1 * GIB),
+        ("qemu", "<features><tcg><tb-cache unit='MiB'>32</tb-cache></tcg></features>", 32 * MIB),
+    ],
+)
+def test_translated_code_takes_memory_where_the_processor_is_emulated(
+    kind: str, features: str, translations: int
+) -> None:
+    xml = domain(features).replace("type='kvm'", f"type='{kind}'")
+    assert read_facts(xml).translations == translations

@@ -21,6 +21,7 @@ FLOORS = {
     "balloond.model": 0,
     "balloond.config": 1,
     "balloond.policy": 2,
+    "balloond.diagnosis": 2,  # judgement over values that an edge has read
     "balloond.loop": 3,
     "balloond.log": 3,  # how a line of the log looks: every edge may say something
     "balloond.host": 4,
@@ -30,6 +31,7 @@ FLOORS = {
     "balloond.notify": 4,
     "balloond.wake": 4,
     "balloond.daemon": 5,
+    "balloond.doctor": 5,
     "balloond.cli": 5,
     "balloond.lab": 5,
     "balloond.__main__": 5,

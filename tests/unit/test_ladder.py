@@ -91,6 +91,51 @@ def test_red_that_is_less_than_half_a_minute_away_is_two_rungs_worse_at_most() -
     assert climb(yellow, host(600 * MIB), RESERVE, POOL, 0.0).rung is Rung.ORANGE
 
 
+@pytest.mark.parametrize(
+    ("free", "slope", "rung"),
+    [
+        (900 * MIB, -1.0 * MIB, Rung.YELLOW),  # red in 700 s
+        (620 * MIB, -7.0 * MIB, Rung.YELLOW),  # in 60
+        (620 * MIB, -7.1 * MIB, Rung.ORANGE),
+        (410 * MIB, -4.0 * MIB, Rung.ORANGE),  # in 52: one rung up at most, and never to red
+        (410 * MIB, -7.0 * MIB, Rung.ORANGE),  # in 30
+        (410 * MIB, -7.1 * MIB, Rung.RED),
+        (410 * MIB, 7.1 * MIB, Rung.ORANGE),
+    ],
+)
+def test_what_counts_of_a_slope_is_when_it_gets_to_red(free: float, slope: float, rung: Rung) -> None:
+    before = stand(Rung.GREEN, free, slope=slope)
+    assert climb(before, host(free), RESERVE, POOL, 0.0).rung is rung
+
+
+@pytest.mark.parametrize(
+    ("rung", "threshold"), [(Rung.YELLOW, 1250 * MIB), (Rung.ORANGE, 625 * MIB), (Rung.RED, 250 * MIB)]
+)
+def test_every_rung_is_left_from_a_quarter_above_its_threshold_on(rung: Rung, threshold: float) -> None:
+    def after_half_a_minute(free: float) -> Rung:
+        noticed = climb(stand(rung, free), host(free), RESERVE, POOL, 0.0)
+        return climb(noticed, host(free), RESERVE, POOL, 30.0).rung
+
+    assert after_half_a_minute(threshold - 1) is rung
+    assert after_half_a_minute(threshold) < rung
+
+
+def test_a_rung_that_pressure_brought_is_left_when_that_is_a_fifth_below_its_threshold() -> None:
+    def after_half_a_minute(pressure: float) -> Rung:
+        noticed = climb(stand(Rung.ORANGE, 4 * GIB), host(4 * GIB, pressure), RESERVE, POOL, 0.0)
+        return climb(noticed, host(4 * GIB, pressure), RESERVE, POOL, 30.0).rung
+
+    assert after_half_a_minute(0.041) is Rung.ORANGE
+    assert after_half_a_minute(0.039) is Rung.GREEN
+
+
+def test_the_slope_is_remembered_on_the_way_down_too() -> None:
+    standing = climb(stand(Rung.ORANGE, 700 * MIB), host(800 * MIB), RESERVE, POOL, 10.0)
+    assert standing.rung is Rung.ORANGE
+    assert standing.slope == pytest.approx(10 * MIB * (1 - 0.36788), rel=1e-3)
+    assert (standing.seen_s, standing.available, standing.better_s) == (10.0, RESERVE + 800 * MIB, 10.0)
+
+
 def test_a_full_pool_is_green_however_steep_the_slope() -> None:
     falling = stand(Rung.GREEN, 4 * GIB, slope=-1.0 * GIB)
     assert climb(falling, host(4 * GIB), RESERVE, POOL, 0.0).rung is Rung.GREEN

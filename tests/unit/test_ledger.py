@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from balloond.model import Guest, Host, Ksm, Obstacle
+from balloond.model import Guest, Host, Ksm, Ledger, Obstacle
 from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.units import GIB, MIB
 
@@ -62,17 +62,19 @@ def test_merged_pages_stand_with_every_sharer_and_take_memory_once() -> None:
 
 
 def test_the_hosts_own_use_counts_at_its_peak_and_is_forgotten_slowly() -> None:
-    before = Own(peak=6.0 * GIB, seen_s=0.0, total=16 * GIB)
+    before = Own(peak=6.0 * GIB, seen_s=500.0, total=16 * GIB)
     guests = [guest(rss=4 * GIB)]
-    assert own_use(before, HOST, guests, 0.0).peak == 6 * GIB
-    assert own_use(before, HOST, guests, 1800.0).peak == pytest.approx(GIB * (2 + 4 * 0.367879), rel=1e-5)
+    assert own_use(before, HOST, guests, 500.0) == before
+    later = own_use(before, HOST, guests, 2300.0)
+    assert later.peak == pytest.approx(GIB * (2 + 4 * 0.367879), rel=1e-5)
+    assert (later.seen_s, later.total) == (2300.0, 16 * GIB)
     risen = replace(HOST, available=GIB)
-    assert own_use(before, risen, guests, 60.0).peak == 11 * GIB
+    assert own_use(before, risen, guests, 560.0).peak == 11 * GIB
 
 
 def test_what_was_known_of_another_pool_is_forgotten() -> None:
     before = Own(peak=6.0 * GIB, seen_s=0.0, total=64 * GIB)
-    assert own_use(before, HOST, [guest(rss=4 * GIB)], 1.0).peak == 2 * GIB
+    assert own_use(before, HOST, [guest(rss=4 * GIB)], 1.0) == Own(peak=2.0 * GIB, seen_s=1.0, total=16 * GIB)
 
 
 def ledger(host: Host, *stakes: Stake, own: float = 0.0) -> tuple[int, bool, int]:
@@ -93,6 +95,21 @@ def test_headroom_is_the_ledgers_room_and_no_more_than_what_is_available() -> No
     plenty = replace(HOST, available=15 * GIB)
     assert ledger(plenty, stake(guest())) == (15 * GIB - committed, True, committed)
     assert ledger(plenty, stake(guest()), own=4.0 * GIB) == (11 * GIB - committed, True, committed)
+
+
+def test_the_ledger_says_what_it_was_made_of() -> None:
+    own = Own(peak=3.5, seen_s=0.0, total=HOST.total)
+    assert account(HOST, [], own, reserve=GIB, pool=2 * GIB, guaranteed=5) == Ledger(
+        total=16 * GIB,
+        available=10 * GIB,
+        own=3,
+        reserve=GIB,
+        pool=2 * GIB,
+        committed=0,
+        headroom=9 * GIB,
+        guaranteed=5,
+        covered=True,
+    )
 
 
 def test_the_ledger_is_covered_up_to_the_last_byte() -> None:

@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from balloond.log import Level, Log, printable, to_standard_error
-from balloond.model import Fault, FaultKind, Reason, Result, Rung, Trust
+from balloond.model import (
+    Fault,
+    FaultKind,
+    KsmSettings,
+    Measured,
+    MergingVerdict,
+    Reason,
+    Result,
+    Rung,
+    SetMerging,
+    Stance,
+    Trust,
+)
 from balloond.publish import narrate
 from balloond.publish.narrate import Narrator
 from balloond.units import GIB
@@ -208,7 +220,96 @@ def test_arrivals_and_departures_are_told_but_not_a_list_that_was_lost(page: Pag
     ]
 
 
+def merging(stance: Stance, words: str, mode: str = "steer") -> MergingVerdict:
+    return MergingVerdict(mode=mode, stance=stance, words=words, cap=None, used=None, memory=None)
+
+
+def test_merging_is_told_when_it_starts_changes_its_pace_or_stops_and_not_between(page: Page) -> None:
+    narrator = Narrator(page.log())
+    stances = [
+        (Stance.LEFT, ""), (Stance.MERGING, "yellow"), (Stance.MERGING, "yellow"), (Stance.MERGING, "orange"),
+        (Stance.RESTING, "7 pages"), (Stance.RESTING, "7 pages"), (Stance.KEPT, "1"), (Stance.KEPT, "2"),
+    ]  # fmt: skip
+    for number, (stance, words) in enumerate(stances, 1):
+        narrator.publish(sealed.tick(number=number, merging=merging(stance, words)))
+    assert [line for line in page.fresh() if line.startswith("INFO merging")] == [
+        "INFO merging mode=steer stance=merging words=yellow",
+        "INFO merging mode=steer stance=merging words=orange",
+        'INFO merging mode=steer stance=resting words="7 pages"',
+        "INFO merging mode=steer stance=kept words=1",
+    ]
+
+
+def test_another_tuner_and_pages_that_stay_merged_are_conditions(page: Page) -> None:
+    narrator = Narrator(page.log())
+    narrator.publish(sealed.tick(merging=merging(Stance.YIELDING, "")))
+    assert "WARNING somebody else sets merging too; it is left to them" in page.fresh()
+    narrator.publish(sealed.tick(number=2, merging=merging(Stance.KEPT, "", mode="off")))
+    told = page.fresh()
+    assert "WARNING over: nobody else sets merging any more" in told
+    assert "WARNING merging is off, and what is merged stays so for want of room" in told
+
+
+def test_a_kernel_that_refuses_is_told_of_once(page: Page) -> None:
+    narrator = Narrator(page.log())
+    refused = Measured(
+        measure=SetMerging(to=KsmSettings(run=1), words=""), result=Result.REFUSED, detail="run: read-only"
+    )
+    for number in range(1, 4):
+        narrator.publish(sealed.tick(number=number, measured=(refused,)))
+    (line,) = [line for line in page.fresh() if "refuses" in line]
+    assert "read-only" in line
+
+
 def test_at_debug_each_tick_is_one_line(page: Page) -> None:
     Narrator(page.log(Level.DEBUG)).publish(sealed.tick())
     (line,) = [line for line in page.fresh() if line.startswith("DEBUG")]
     assert line == 'DEBUG tick number=1 rung=green guests=0 headroom="4 GiB" actions=0 faults=0'
+
+
+TAKES = "the kernel is asked to swap out memory"
+LIMITS = "the kernel is asked to hold the guest to a soft limit"
+
+
+def told(page: Page, words: str) -> list[str]:
+    return [line for line in page.fresh() if words in line]
+
+
+def test_reclaiming_is_told_when_it_begins_and_when_the_host_is_better(page: Page) -> None:
+    narrator = Narrator(page.log())
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(sealed.reclaimed(),)))
+    (line,) = told(page, TAKES)
+    assert line.startswith("WARNING") and "guest=web-1" in line
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(sealed.reclaimed(),)))
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE))  # a turn in which none was due
+    assert told(page, TAKES) == []
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.YELLOW))
+    (line,) = told(page, TAKES)
+    assert line.startswith("WARNING over:")
+
+
+def test_a_soft_limit_is_told_until_it_is_really_lifted(page: Page) -> None:
+    narrator = Narrator(page.log())
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.RED, measured=(sealed.limited(limit=GIB),)))
+    assert len(told(page, LIMITS)) == 1
+    failed = sealed.limited(limit=None, result=Result.REFUSED)
+    narrator.publish(sealed.tick(sealed.guest(), measured=(failed,)))
+    assert told(page, LIMITS) == []
+    narrator.publish(sealed.tick(sealed.guest(), measured=(sealed.limited(limit=None),)))
+    assert len(told(page, f"over: the host is red; {LIMITS}")) == 1
+
+
+def test_a_measure_that_failed_says_so_and_a_guest_that_is_gone_is_forgotten(page: Page) -> None:
+    narrator = Narrator(page.log())
+    failed = sealed.reclaimed(result=Result.REFUSED, detail="this kernel has no memory.reclaim")
+    narrator.publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(failed,)))
+    (line,) = told(page, TAKES)
+    assert 'result=refused detail="this kernel has no memory.reclaim"' in line
+    narrator.publish(sealed.tick(rung=Rung.ORANGE))
+    assert len(told(page, "over: the host is short")) == 1
+
+
+def test_merging_is_not_taken_for_a_guests_matter(page: Page) -> None:
+    merging = Measured(measure=SetMerging(to=KsmSettings(run=1), words=""), result=Result.DONE)
+    Narrator(page.log()).publish(sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(merging,)))
+    assert told(page, "asked to") == []

@@ -19,7 +19,24 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from balloond.config.settings import Listen
-from balloond.model import Fault, FaultKind, Host, Ksm, Obstacle, Pressure, Result, Rung, Statistics
+from balloond.model import (
+    Fault,
+    FaultKind,
+    GuestCgroup,
+    Host,
+    Ksm,
+    KsmSettings,
+    Measured,
+    MergingVerdict,
+    Obstacle,
+    Pressure,
+    Result,
+    Rung,
+    SetMerging,
+    Stance,
+    Statistics,
+)
+from balloond.policy.solvency import most
 from balloond.publish import scrape
 from balloond.publish.metrics import Metrics
 from balloond.publish.scrape import MetricsServer
@@ -212,9 +229,25 @@ def test_missing_swap_is_told_in_bytes() -> None:
     metrics = Metrics()
     guests = (sealed.guest(), sealed.guest(sealed.UUID_2))  # 8 GiB of maxima, 6 GiB to share, no swap
     metrics.publish(sealed.tick(*guests))
-    assert value(scraped(metrics), "balloond_host_insolvent_bytes") == 2 * GIB
+    samples = scraped(metrics)
+    assert value(samples, "balloond_host_claimed_bytes") == 2 * most(4 * GIB, 0)
+    assert value(samples, "balloond_host_swap_missing_bytes") == 2 * most(4 * GIB, 0) - 6 * GIB
+    assert value(samples, "balloond_host_memory_missing_bytes") == 0
+    assert value(samples, "balloond_host_solvent") == 0
     metrics.publish(sealed.tick(*guests[:1], number=2))
-    assert value(scraped(metrics), "balloond_host_insolvent_bytes") == 0
+    assert value(scraped(metrics), "balloond_host_swap_missing_bytes") == 0
+    assert value(scraped(metrics), "balloond_host_solvent") == 1
+
+
+def test_memory_that_no_swap_can_stand_for_is_told_apart() -> None:
+    metrics = Metrics()
+    pinned = replace(sealed.guest(), maximum=7 * GIB, obstacle=Obstacle.LOCKED)
+    metrics.publish(sealed.tick(pinned, host=replace(sealed.HOST, swap_total=9 * GIB, swap_free=9 * GIB)))
+    samples = scraped(metrics)
+    assert value(samples, "balloond_host_unswappable_bytes") == most(7 * GIB, 0)
+    assert value(samples, "balloond_host_memory_missing_bytes") == most(7 * GIB, 0) - 6 * GIB
+    assert value(samples, "balloond_host_swap_missing_bytes") == 0
+    assert value(samples, "balloond_host_solvent") == 0
 
 
 def everything() -> Metrics:
@@ -223,24 +256,43 @@ def everything() -> Metrics:
     statistics = Statistics(
         last_update_s=1, untrusted_usable=1, untrusted_swap_in=1, untrusted_major_faults=1
     )
+    waits = Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1)
     host = Host(
         total=8 * GIB,
         available=5 * GIB,
-        pressure=Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1),
-        ksm=Ksm(run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None),
+        pressure=waits,
+        ksm=Ksm(
+            run=1, saved=GIB, profit=1, full_scans=1, pages_to_scan=100, advisor=None, scanned=1, cpu_s=1.0
+        ),
     )
+    merging = MergingVerdict(mode="steer", stance=Stance.MERGING, words="", cap=0.5, used=0.4, memory=None)
     pinned = sealed.verdict(sealed.UUID_2, obstacle=Obstacle.LOCKED)
     metrics.publish(
         sealed.tick(
-            replace(sealed.guest(statistics=statistics), swapped=MIB),
+            replace(
+                sealed.guest(statistics=statistics),
+                swapped=MIB,
+                cgroup=GuestCgroup(used=GIB, swapped=MIB, pressure=waits, soft_limit=GIB),
+            ),
             sealed.guest(sealed.UUID_2),
             host=host,
             verdicts=(sealed.verdict(), pinned),
             outcomes=(sealed.outcome(),),
+            measured=(sealed.reclaimed(),),
             rung=Rung.RED,
+            merging=merging,
         )
     )
     return metrics
+
+
+def test_merging_is_told_with_its_mode_its_stance_its_cost_and_its_bound() -> None:
+    text = scraped(everything())
+    assert value(text, "balloond_host_ksm_stance", mode="steer", stance="merging") == 1
+    assert value(text, "balloond_host_ksm_cpu_cap_ratio") == 0.5
+    assert value(text, "balloond_host_ksm_cpu_ratio") == 0.4
+    assert value(text, "balloond_host_ksm_cpu_seconds_total") == 1
+    assert value(text, "balloond_guest_mergeable", **WEB) == 1
 
 
 def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
@@ -252,6 +304,19 @@ def test_every_metric_is_documented_and_every_documented_metric_exists() -> None
         if name.startswith("balloond_")
     }
     assert exported == documented
+
+
+def test_what_is_done_at_the_host_is_counted_and_only_what_was_asked_for_as_asked() -> None:
+    metrics = Metrics()
+    refused = sealed.reclaimed(result=Result.REFUSED)
+    limits = (sealed.limited(limit=GIB), sealed.limited(limit=None))
+    merging = Measured(measure=SetMerging(to=KsmSettings(run=1), words=""), result=Result.DONE)
+    metrics.publish(sealed.tick(measured=(sealed.reclaimed(size=32 * MIB), refused, *limits, merging)))
+    samples = scraped(metrics)
+    for kind, result in (("reclaim", "done"), ("reclaim", "refused"), ("limit", "done"), ("lift", "done")):
+        assert value(samples, "balloond_measures_total", measure=kind, result=result) == 1
+    assert value(samples, "balloond_measures_total", measure="merge", result="done") == 1
+    assert value(samples, "balloond_reclaim_asked_bytes_total") == 32 * MIB
 
 
 def test_names_follow_the_conventions_and_the_units_are_base_units() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from balloond.model import Guest, Outcome, Reason, Result, SetTarget
-from balloond.policy.movement import ASIDE_MOST_S, Movement, ask, watch
+from balloond.policy.movement import ASIDE_MOST_S, Movement, ask, watch, withdraw
 from balloond.units import GIB, MIB
 
 
@@ -24,8 +24,30 @@ ASKED = ask(Movement(), guest(2 * GIB), GIB, Reason.REFILL, 100.0)
 
 
 def test_what_was_asked_is_remembered() -> None:
-    assert (ASKED.target, ASKED.reason, ASKED.nearest) == (GIB, Reason.REFILL, GIB)
-    assert (ASKED.progressed_s, ASKED.changed_s) == (100.0, 100.0)
+    before = Movement(told=5, nearest=7, aside_s=120.0, aside_until_s=9.0, grown_s=1.0)
+    assert ask(before, guest(2 * GIB), GIB, Reason.REFILL, 100.0) == replace(
+        before,
+        target=GIB,
+        reason=Reason.REFILL,
+        nearest=GIB,
+        progressed_s=100.0,
+        changed_s=100.0,
+        shrunk_s=100.0,
+    )
+
+
+def test_only_a_shrink_is_remembered_as_one() -> None:
+    before = Movement(shrunk_s=1.0)
+    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0).shrunk_s == 100.0
+    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0).shrunk_s == 1.0
+    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0).shrunk_s == 1.0
+
+
+def test_only_a_growth_is_remembered_as_one() -> None:
+    before = Movement(grown_s=1.0)
+    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0).grown_s == 100.0
+    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0).grown_s == 1.0
+    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0).grown_s == 1.0
 
 
 def test_a_balloon_at_rest_stays_at_rest() -> None:
@@ -100,6 +122,14 @@ def test_after_a_timeout_the_larger_of_both_sizes_may_stand() -> None:
     before = replace(ASKED, told=3 * GIB)
     assert watch(before, guest(2 * GIB), outcome(Result.TIMED_OUT), 102.0).told == 3 * GIB
     assert watch(ASKED, guest(2 * GIB), outcome(Result.TIMED_OUT), 102.0).told == GIB
+    assert watch(before, guest(2 * GIB), outcome(Result.DONE), 102.0).told == GIB
+
+
+def test_a_device_has_arrived_within_four_mebibytes_of_what_it_was_told() -> None:
+    left = Movement(told=GIB)
+    assert watch(left, guest(GIB + 4 * MIB), None, 102.0).told is None
+    assert watch(left, guest(GIB - 4 * MIB), None, 102.0).told is None
+    assert watch(left, guest(GIB + 4 * MIB + 1), None, 102.0).told == GIB
 
 
 def test_a_target_that_nobody_waits_for_is_to_be_taken_back_after_a_while() -> None:
@@ -108,3 +138,9 @@ def test_a_target_that_nobody_waits_for_is_to_be_taken_back_after_a_while() -> N
     assert left.forgotten(131.0)
     assert not Movement().forgotten(1e9)
     assert not ASKED.forgotten(1e9)
+    waiting = Movement(told=GIB, changed_s=1000.0)
+    assert not waiting.forgotten(1030.0)
+    assert waiting.forgotten(1030.1)
+    again = withdraw(waiting, 1030.1)
+    assert again == replace(waiting, changed_s=1030.1)
+    assert not again.forgotten(1060.0)

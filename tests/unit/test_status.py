@@ -9,11 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from balloond.model import Fault, FaultKind, Obstacle, Reason, Result, Rung, State, Tick, Trust
+from balloond.model import (
+    Fault,
+    FaultKind,
+    GuestCgroup,
+    Ksm,
+    KsmSettings,
+    Measured,
+    MergingVerdict,
+    Obstacle,
+    PoolSource,
+    Pressure,
+    Reason,
+    Result,
+    Rung,
+    SetMerging,
+    Stance,
+    State,
+    Tick,
+    Trust,
+)
+from balloond.policy.solvency import most
 from balloond.publish.journal import Journal, to_json
-from balloond.publish.status import GuestStatus, History, Status, solvency, status
+from balloond.publish.status import GuestStatus, History, Status, status
 from balloond.publish.words import ago, describe_status, explain, find, standing
-from balloond.units import GIB
+from balloond.units import GIB, MIB
 from tests.unit import sealed
 
 
@@ -70,15 +90,93 @@ def test_what_a_guest_uses_is_unknown_until_it_was_heard() -> None:
     assert " ?  " in describe_status(answer)
 
 
-def test_solvency_counts_every_maximum_against_memory_and_swap() -> None:
-    tick = sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2))
-    assert solvency(tick) == -2 * GIB
-    with_swap = replace(sealed.HOST, swap_total=3 * GIB, swap_free=3 * GIB)
-    assert solvency(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=with_swap)) == GIB
+def test_solvency_is_told_with_how_each_guest_counts() -> None:
+    locked = replace(sealed.guest(sealed.UUID_2), obstacle=Obstacle.LOCKED)
+    answer = published(sealed.tick(sealed.guest(), locked))
+    assert answer["solvency"] is not None
+    assert not answer["solvency"]["solvent"]
+    assert answer["solvency"]["unswappable"] == most(4 * GIB, 0)
+    assert answer["solvency"]["swap_missing"] == 2 * most(4 * GIB, 0) - 6 * GIB
+    assert answer["guests"] is not None
+    assert [each["held"] for each in answer["guests"]] == ["ordinary", "locked"]
+    assert [each["claim"] for each in answer["guests"]] == [most(4 * GIB, 0)] * 2
+    assert published(sealed.tick(listed=False))["solvency"] is None
+    assert published(sealed.tick(accounts=None))["solvency"] is None
+
+
+def test_a_guest_that_is_none_of_the_pools_claims_nothing() -> None:
     elsewhere = replace(sealed.guest(sealed.UUID_2), in_pool=False)
-    assert solvency(sealed.tick(sealed.guest(), elsewhere)) == 2 * GIB
-    assert solvency(sealed.tick(listed=False)) is None
-    assert solvency(sealed.tick(accounts=None)) is None
+    answer = published(sealed.tick(sealed.guest(), elsewhere))
+    assert answer["solvency"] is not None and answer["solvency"]["claimed"] == most(4 * GIB, 0)
+    assert answer["guests"] is not None and answer["guests"][1]["claim"] is None
+
+
+def test_the_swap_that_is_missing_comes_with_the_commands_that_add_it() -> None:
+    text = describe_status(published(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2))))
+    missing = (2 * most(4 * GIB, 0) - 6 * GIB) // MIB
+    assert f"fallocate -l {missing + 1}MiB /var/balloond.swap && chmod 600" in text  # and mkswap's own page
+    assert "mkswap /var/balloond.swap && swapon /var/balloond.swap" in text
+    assert "memory.swap.max" not in text
+    limited = replace(sealed.HOST, source=PoolSource.CGROUP)
+    tick = sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=limited)
+    assert "memory.swap.max" in describe_status(published(tick))
+
+
+def test_no_swap_is_asked_for_where_none_would_help() -> None:
+    pinned = replace(sealed.guest(), maximum=7 * GIB, obstacle=Obstacle.PASSTHROUGH)
+    roomy = replace(sealed.HOST, swap_total=9 * GIB, swap_free=9 * GIB)
+    text = describe_status(published(sealed.tick(pinned, host=roomy)))
+    assert "no swap helps" in text
+    assert "fallocate" not in text
+
+
+def test_zram_is_told_apart_from_swap_that_counts() -> None:
+    host = replace(sealed.HOST, swap_total=3 * GIB, swap_free=3 * GIB, zram_total=GIB, zram_free=GIB)
+    assert "(1 GiB of it zram, which counts as none)" in describe_status(published(sealed.tick(host=host)))
+
+
+def test_what_the_kernel_was_asked_to_do_with_a_guest_is_remembered_and_explained() -> None:
+    first = sealed.tick(sealed.guest(), rung=Rung.ORANGE, measured=(sealed.reclaimed(detail="x"),))
+    answer = published(first, sealed.tick(sealed.guest(), number=2, rung=Rung.ORANGE))
+    relief = only_guest(answer)["relief"]
+    assert relief == {
+        "ago_s": 2.0, "kind": "reclaim", "size": 64 * MIB, "words": "holds too much",
+        "result": "done", "detail": "x",
+    }  # fmt: skip
+    assert "web-1 holds too much: asked to be swapped out: 64 MiB, done 2 s ago." in describe_status(answer)
+    explained = explain(only_guest(answer), answer)
+    assert "Since it holds too much, the kernel was asked to swap out 64 MiB 2 s ago." in explained
+
+
+def test_a_limit_and_its_lifting_are_explained() -> None:
+    limited = sealed.tick(sealed.guest(), rung=Rung.RED, measured=(sealed.limited(limit=GIB),))
+    answer = published(limited)
+    assert "Since it holds too much, it was limited softly to 1 GiB 0 s ago." in explain(
+        only_guest(answer), answer
+    )
+    assert "web-1 holds too much: limited softly to 1 GiB, done 0 s ago." in describe_status(answer)
+    refused = sealed.limited(limit=None, result=Result.REFUSED)
+    answer = published(limited, sealed.tick(sealed.guest(), number=2, measured=(refused,)))
+    assert "Its soft limit was lifted 0 s ago: holds too much. It came to this: refused." in explain(
+        only_guest(answer), answer
+    )
+    assert "softly" not in describe_status(answer)
+
+
+def test_relief_is_forgotten_with_its_guest_and_merging_is_none_of_it() -> None:
+    merging = Measured(measure=SetMerging(to=KsmSettings(run=1), words=""), result=Result.DONE)
+    history = History()
+    history.publish(sealed.tick(sealed.guest(), measured=(sealed.reclaimed(), merging)))
+    history.publish(sealed.tick(sealed.guest(sealed.UUID_2), number=2))
+    assert history.relief(sealed.UUID) is None
+
+
+def test_a_guests_own_cgroup_is_shown() -> None:
+    cgroup = GuestCgroup(used=GIB, pressure=Pressure(some_avg10=0.1, full_avg10=0.0, some_total_us=1))
+    answer = published(sealed.tick(replace(sealed.guest(), cgroup=cgroup)))
+    assert only_guest(answer)["cgroup"] == {
+        "used": GIB, "swapped": None, "pressure": {"some_avg10": 0.1, "full_avg10": 0.0}, "soft_limit": None,
+    }  # fmt: skip
 
 
 # --- in words --------------------------------------------------------------------------------------------
@@ -113,9 +211,32 @@ def test_the_host_is_told_of_with_what_is_wrong_and_what_to_do() -> None:
         "no answer in 1 s",
         "More is committed",
         "Lower them",
-        "Add as much swap",
+        "Add that much swap on disk",
     ):
         assert words in text
+
+
+def merges(mode: str = "steer", stance: Stance = Stance.MERGING, saved: int = GIB) -> str:
+    """What is said of a host that merges."""
+    ksm = Ksm(run=1, saved=saved, profit=1, full_scans=1, pages_to_scan=100, advisor=None)
+    merging = MergingVerdict(mode=mode, stance=stance, words="so it is", cap=0.5, used=0.4, memory=None)
+    return describe_status(published(sealed.tick(host=replace(sealed.HOST, ksm=ksm), merging=merging)))
+
+
+def test_merging_is_told_with_its_loan_its_reason_and_its_cost() -> None:
+    said = "merging saves 1 GiB, on loan: guests call it back by writing; merging: so it is; ksmd takes 40%"
+    assert said in merges()
+    assert "merging saves nothing; resting: so it is" in merges(stance=Stance.RESTING, saved=0)
+    assert "so it is" not in merges(mode="leave", stance=Stance.LEFT)
+    assert "on loan" in merges(mode="leave", stance=Stance.LEFT)
+    assert "merging" not in merges(mode="leave", stance=Stance.LEFT, saved=0)
+
+
+def test_a_guest_whose_pages_are_never_merged_is_shown_so() -> None:
+    answer = published(sealed.tick(replace(sealed.guest(), mergeable=False)))
+    assert only_guest(answer)["mergeable"] is False
+    assert "never merged" in explain(only_guest(answer), answer)
+    assert "never merged" not in explain(only_guest(published(sealed.tick(sealed.guest()))), answer)
 
 
 def test_without_libvirt_and_without_a_host_it_says_so() -> None:

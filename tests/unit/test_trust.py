@@ -51,16 +51,25 @@ def test_the_same_sample_is_not_heard_twice() -> None:
 
 
 def test_the_time_between_samples_and_the_growth_of_counters_are_told() -> None:
-    first = hear(BORN, guest(WALL_S + 98, untrusted_swap_in=100, untrusted_major_faults=7), 98.0)
+    first = hear(
+        BORN, guest(WALL_S + 98, untrusted_swap_in=100, untrusted_swap_out=9, untrusted_major_faults=7), 98.0
+    )
     _, sample = listen(
-        guest(WALL_S + 103, untrusted_swap_in=150, untrusted_major_faults=7),
+        guest(
+            WALL_S + 103,
+            untrusted_swap_in=150,
+            untrusted_swap_out=10,
+            untrusted_major_faults=7,
+            untrusted_unused=MIB,
+        ),
         first,
         moving_to=None,
         now_s=103.5,
         wall_s=WALL_S + 103.5,
     )
     assert sample is not None
-    assert (sample.elapsed_s, sample.swapped_in, sample.faulted) == (5.0, 50, 0)
+    assert (sample.elapsed_s, sample.swapped_in, sample.swapped_out, sample.faulted) == (5.0, 50, 1, 0)
+    assert sample.unused == MIB
 
 
 def test_without_usable_half_of_the_caches_counts_as_needed() -> None:
@@ -68,6 +77,10 @@ def test_without_usable_half_of_the_caches_counts_as_needed() -> None:
     _, sample = listen(seen, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
     assert sample is not None
     assert sample.low == 2 * GIB - 640 * MIB
+    odd = guest(WALL_S, usable=None, untrusted_unused=512 * MIB, untrusted_caches=5)
+    _, sample = listen(odd, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
+    assert sample is not None
+    assert (sample.low, sample.usable) == (2 * GIB - 512 * MIB - 2, 512 * MIB + 2)
     bare = guest(WALL_S, usable=None, untrusted_unused=512 * MIB)
     _, sample = listen(bare, BORN, moving_to=None, now_s=0.0, wall_s=WALL_S)
     assert sample is not None
@@ -168,6 +181,27 @@ def test_a_move_more_than_a_second_before_the_sample_is_over() -> None:
     assert (sample.low, sample.high) == (GIB, GIB)
 
 
+def test_all_moves_since_the_sample_count_to_a_second_before_it() -> None:
+    hearing = BORN
+    for now_s, actual in (
+        (99.0, 4 * GIB),
+        (101.0, int(3.5 * GIB)),
+        (102.0, 3 * GIB),
+        (103.0, int(2.5 * GIB)),
+    ):
+        hearing = hear(hearing, guest(0, actual=actual), now_s)
+
+    def between(stamp_s: float) -> tuple[int, int]:
+        seen = guest(WALL_S + stamp_s, actual=2 * GIB, rss=4 * GIB)
+        _, sample = listen(seen, hearing, moving_to=None, now_s=104.0, wall_s=WALL_S + 104)
+        assert sample is not None
+        return sample.low, sample.high
+
+    assert between(102.0) == (GIB, 3 * GIB)
+    assert between(103.0) == (GIB, int(2.5 * GIB))
+    assert between(104.0) == (GIB, 2 * GIB)
+
+
 def test_the_target_of_a_moving_balloon_is_within_the_range() -> None:
     seen = guest(WALL_S, rss=4 * GIB)
     _, shrinking = listen(seen, BORN, moving_to=int(1.5 * GIB), now_s=0.0, wall_s=WALL_S)
@@ -250,3 +284,6 @@ def test_numbers_from_before_the_reset_are_not_the_new_ones() -> None:
     reset = Hearing(born_s=100.0, settled=False)
     assert hear(reset, guest(WALL_S + 98), 102.0).samples == 0
     assert hear(reset, guest(WALL_S + 99), 102.0).samples == 1
+    moved = hear(reset, guest(WALL_S + 98), 102.0)  # they are not believed, but where its balloon stood is
+    assert moved.track == ((102.0, 2 * GIB),)
+    assert hear(moved, guest(WALL_S + 98, actual=GIB), 104.0).track == ((102.0, 2 * GIB), (104.0, GIB))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from balloond.units import (
@@ -42,7 +44,7 @@ def test_a_size_without_a_unit_is_refused_and_told_what_to_write(text: str) -> N
 
 @pytest.mark.parametrize("text", ["2GB", "2G", "2gib", "2kib", "5%", "2s"])
 def test_a_size_with_another_unit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="one of B, KiB, MiB, GiB, TiB"):
+    with pytest.raises(ValueError, match=r"has unit '.*'; write one of B, KiB, MiB, GiB, TiB$"):
         parse_size(text)
 
 
@@ -50,12 +52,20 @@ def test_a_size_with_another_unit_is_refused(text: str) -> None:
     "text", ["", "GiB", "-1GiB", "+1GiB", "1e3GiB", ".5GiB", "1.GiB", "nan", "infGiB", "1 2GiB"]
 )
 def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not"):
+    with pytest.raises(ValueError, match=r"is not a size with its unit, such as 2GiB or 512MiB$"):
         parse_size(text)
-    with pytest.raises(ValueError, match="is not"):
+    with pytest.raises(ValueError, match=r"is not a percentage such as 5%$"):
         parse_share(text)
-    with pytest.raises(ValueError, match="is not"):
+    with pytest.raises(ValueError, match=r"is not a duration such as 2s, 500ms or 5min$"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("parse", [parse_size, parse_share, parse_duration])
+def test_a_number_that_no_float_can_hold_is_refused_and_not_repeated_in_full(
+    parse: Callable[[str], float],
+) -> None:
+    with pytest.raises(ValueError, match=r"^'9{20}'… is larger than anything; write a "):
+        parse("9" * 400 + "s")
 
 
 @pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("5%", 0.05), ("12.5 %", 0.125), ("100%", 1.0)])
@@ -79,7 +89,7 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
 def test_a_duration_without_a_unit_is_refused_and_told_what_to_write() -> None:
     with pytest.raises(ValueError, match="'2' has no unit; write 2s"):
         parse_duration("2")
-    with pytest.raises(ValueError, match="one of ms, s, min, h"):
+    with pytest.raises(ValueError, match=r"'2m' has unit 'm'; write one of ms, s, min, h$"):
         parse_duration("2m")
 
 
@@ -92,6 +102,8 @@ def test_a_duration_without_a_unit_is_refused_and_told_what_to_write() -> None:
         (1536 * MIB, "1.5 GiB"),
         (-512 * MIB, "-512 MiB"),
         (1000 * MIB, "1000 MiB"),
+        (999 * KIB + 511, "999 KiB"),
+        (999 * KIB + 512, "1000 KiB"),
         (64 * GIB, "64 GiB"),
         (3 * TIB, "3 TiB"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,38 @@ class Bell:
         os.close(self.write)
 
 
+class Siren(Pressure):
+    """Pressure that a test tells of, as the kernel does: by POLLPRI. Once told, it goes on until it is heard."""
+
+    def __init__(self) -> None:
+        super().__init__("/nowhere")
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.told = socket.create_connection(listening.getsockname())
+        self.ear, _ = listening.accept()
+        self.lost = False
+        self._descriptor = os.dup(self.ear.fileno())
+        listening.close()
+
+    def wail(self) -> None:
+        self.told.send(b"!", socket.MSG_OOB)
+
+    def lose(self) -> None:
+        self.lost = True
+        super().lose()
+
+    def close(self) -> None:
+        super().close()
+        self.told.close()
+        self.ear.close()
+
+
+@pytest.fixture
+def siren() -> Iterator[Siren]:
+    siren = Siren()
+    yield siren
+    siren.close()
+
+
 @pytest.fixture
 def heard() -> list[int]:
     return []
@@ -62,7 +95,7 @@ def bell() -> Iterator[Bell]:
 
 @pytest.fixture
 def waker(signals: Signals, bell: Bell) -> Waker:
-    return Waker(signals, bell, Pressure(Path("/nowhere")), time.monotonic)
+    return Waker(signals, bell, Pressure("/nowhere"), time.monotonic)
 
 
 def waited(waker: Waker, interval_s: float, *, took_s: float = 0.0, pets: list[float] | None = None) -> float:
@@ -95,7 +128,7 @@ def test_an_event_ends_the_wait(waker: Waker, bell: Bell) -> None:
 def test_a_storm_of_events_does_not_make_it_spin(waker: Waker, bell: Bell) -> None:
     bell.broken = True  # as a connection that was lost: readable for ever
     bell.ring()
-    assert waited(waker, 10) == pytest.approx(LEAST_GAP_S, abs=0.1)
+    assert LEAST_GAP_S - 0.05 < waited(waker, 10) < 5  # a loaded machine may wake late
     assert waited(waker, 10, took_s=0.0) >= LEAST_GAP_S * 0.9
     assert bell.drained == 2
 
@@ -126,15 +159,64 @@ def test_the_watchdog_is_petted_during_a_long_wait(waker: Waker) -> None:
     assert len(pets) >= 8
 
 
+def test_pressure_ends_the_wait_at_once_however_dear_the_last_turn_was(
+    signals: Signals, bell: Bell, siren: Siren
+) -> None:
+    waker = Waker(signals, bell, siren, time.monotonic)
+    siren.wail()
+    assert waited(waker, 10, took_s=1.0) < 0.1
+    assert bell.drained == 1
+
+
+def test_pressure_is_heeded_while_an_event_still_waits_its_turn(
+    signals: Signals, bell: Bell, siren: Siren
+) -> None:
+    waker = Waker(signals, bell, siren, time.monotonic)
+    bell.ring()
+    threading.Timer(0.2, siren.wail).start()
+    assert waited(waker, 10, took_s=1.0) == pytest.approx(0.2, abs=0.1)  # the event alone: 4 s
+
+
+def test_a_trigger_whose_cgroup_is_gone_does_not_make_it_spin(
+    signals: Signals, bell: Bell, siren: Siren
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    os.dup2(write, siren.fileno())  # an error for ever, as of a removed cgroup
+    os.close(write)
+    assert waited(Waker(signals, bell, siren, time.monotonic), 0.4) == pytest.approx(0.4, abs=0.1)
+    assert siren.lost
+    assert siren.fileno() == -1
+
+
+def test_another_files_pressure_is_watched_where_it_can_be_and_else_the_former() -> None:
+    if not os.access("/proc/pressure/memory", os.W_OK):
+        pytest.skip("no PSI here")
+    pressure = Pressure()
+    first = pressure.fileno()
+    pressure.watch("/nowhere")
+    assert pressure.fileno() == first
+    pressure.watch("/proc/pressure/memory")
+    assert pressure.fileno() >= 0
+    again = pressure.fileno()
+    pressure.watch("/proc/pressure/memory")
+    assert pressure.fileno() == again
+    pressure.lose()
+    assert pressure.fileno() == -1
+    pressure.watch("/proc/pressure/memory")
+    assert pressure.fileno() >= 0
+    pressure.close()
+
+
 def test_the_kernels_pressure_trigger_is_accepted_where_there_is_one(tmp_path: Path) -> None:
     pressure = Pressure()
     try:
         assert (pressure.fileno() >= 0) == os.access("/proc/pressure/memory", os.W_OK)
     finally:
         pressure.close()
-    assert Pressure(tmp_path / "none").fileno() == -1
+    assert Pressure(str(tmp_path / "none")).fileno() == -1
 
 
 def test_a_file_that_takes_no_trigger_is_done_without() -> None:
-    pressure = Pressure(Path("/dev/full"))
+    pressure = Pressure("/dev/full")
     assert pressure.fileno() == -1

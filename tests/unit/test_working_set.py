@@ -109,6 +109,12 @@ def test_what_a_squeezed_guest_puts_into_its_swap_is_what_it_lacks() -> None:
     assert calmer.pent_up == 0
 
 
+def test_what_it_lacks_belongs_to_the_most_that_the_demand_can_have_been_too() -> None:
+    grown = WorkingSet(last=GIB, recent=8.0 * GIB, slow=8.0 * GIB, samples=9)
+    known = follow(grown, sample(2 * GIB, 4 * GIB, elapsed_s=1e9, usable=0, swapped_out=900 * MIB), guest())
+    assert known.slow == 4 * GIB + 900 * MIB
+
+
 def test_what_it_claims_to_lack_is_believed_only_bit_by_bit() -> None:
     known = follow(KNOWN, sample(4 * GIB, usable=0, swapped_out=64 * GIB), guest())
     assert known.recent == 5 * GIB

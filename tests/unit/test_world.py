@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,30 +10,57 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, Mode
-from balloond.host.world import APPLY_MOST_S, OBSERVE_LEAST_S, OBSERVE_MOST_S, SET_MOST_S, RealWorld
+from balloond.config.settings import (
+    Config,
+    GuestPolicy,
+    GuestRule,
+    HostPolicy,
+    KsmMode,
+    KsmPolicy,
+    Mode,
+)
+from balloond.host.files import Root
+from balloond.host.kernel import read_ksm_settings
+from balloond.host.processes import PROGRAM_MOST
+from balloond.host.relief import Relief
+from balloond.host.world import (
+    APPLY_MOST_S,
+    CGROUPS_EACH_S,
+    OBSERVE_LEAST_S,
+    OBSERVE_MOST_S,
+    SET_MOST_S,
+    TAKE_MOST_S,
+    RealWorld,
+)
 from balloond.model import (
     Fault,
     FaultKind,
     Guest,
+    GuestCgroup,
     Host,
+    KsmSettings,
+    LimitSoftly,
     Obstacle,
     Outcome,
     PoolSource,
     Reason,
+    Reclaim,
     Result,
+    SetMerging,
     SetTarget,
     Snapshot,
 )
-from balloond.units import GIB, MIB, PAGE
+from balloond.units import GIB, KIB, MIB, PAGE
 from tests.fixtures.hosts import (
     BATCH,
     DB,
+    V2,
     WEB,
     Files,
     cgroup_v2,
     kernel,
     new_ksm,
+    old_ksm,
     on_v2,
     plant,
     process,
@@ -131,6 +159,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         config=lambda: holder[0].config,
         monotonic=clock,
         wall=lambda: clock.now_s + 1e9,
+        state=tmp_path / "state",
         root=tmp_path,
     )
     scene = Scene(root=tmp_path, clock=clock, guests=guests, world=world, config=Config())
@@ -296,6 +325,63 @@ def test_without_libvirt_the_pool_is_still_that_of_the_guests_last_seen(scene: S
     assert snapshot.faults == scene.guests.faults
 
 
+# --- merging ---------------------------------------------------------------------------------------------
+
+MERGE = SetMerging(to=KsmSettings(run=1, sleep_ms=40), words="")
+
+
+def idle_ksm() -> Files:
+    return old_ksm() | {"/sys/kernel/mm/ksm/run": "0\n"}
+
+
+def settings_of(scene: Scene) -> tuple[int, int]:
+    settings = read_ksm_settings(Root(scene.root))
+    assert settings.run is not None and settings.sleep_ms is not None
+    return settings.run, settings.sleep_ms
+
+
+def test_merging_is_set_known_for_ours_and_put_back(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    (measured,) = scene.world.take((MERGE,))
+    assert measured.result is Result.DONE
+    assert settings_of(scene) == (1, 40)
+    host = scene.world.observe().host
+    assert host is not None and host.ksm is not None and host.ksm.put is not None
+    assert host.ksm.put.sleep_ms == 40
+    assert scene.world.put_back() == ()
+    assert settings_of(scene) == (0, 20)
+
+
+@pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
+def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
+    scene: Scene, policy: KsmPolicy
+) -> None:
+    scene.plant(idle_ksm())
+    scene.world.take((MERGE,))
+    scene.config = replace(scene.config, ksm=policy)
+    assert scene.world.put_back() == ()
+    assert settings_of(scene) == (1, 40)
+    assert list((scene.root / "state").iterdir()) == []
+
+
+def test_what_can_not_be_put_back_is_said(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    scene.world.take((MERGE,))
+
+    scene.plant({"/state/.merging.json.new/x": ""})  # a directory where the note would be written
+    (said,) = scene.world.put_back()
+    assert "merging.json" in said
+
+
+def test_where_nothing_was_set_nothing_is_put_back(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    assert scene.world.put_back() == ()
+    assert not (scene.root / "state").exists()
+
+
+# --- all of it -------------------------------------------------------------------------------------------
+
+
 def test_all_faults_are_told_together(scene: Scene) -> None:
     scene.run_guests(web=1 * GIB, db=1 * GIB)
     scene.plant(process(102, on_v2("/other.slice/machine-qemu\\x2d2\\x2ddb.scope")))
@@ -359,3 +445,147 @@ def test_hung_guests_delay_the_others_by_a_bounded_time(scene: Scene) -> None:
     assert [one.result for one in outcomes] == [Result.DONE] * 3 + [Result.BUSY] * 7
     assert sum(scene.guests.deadlines_s) == APPLY_MOST_S
     assert all(one.detail for one in outcomes if one.result is Result.BUSY)
+
+
+# --- what solvency is told of ----------------------------------------------------------------------------
+
+
+ZRAM = (
+    "Filename\tType\tSize\tUsed\tPriority\n"
+    f"/dev/zram0 partition {GIB // KIB} {GIB // 4 // KIB} 100\n"
+    f"/swap.img file {4 * GIB // KIB} 0 -2\n"
+)
+
+
+def test_zram_is_told_from_the_swap_that_counts(scene: Scene) -> None:
+    scene.plant(kernel(swap_total=5 * GIB, swap_free=5 * GIB - GIB // 4), {"/proc/swaps": ZRAM})
+    host = scene.host()
+    assert (host.swap_total, host.swap_free) == (5 * GIB, 5 * GIB - GIB // 4)
+    assert (host.zram_total, host.zram_free) == (GIB, GIB - GIB // 4)
+
+
+def test_swap_on_disk_is_no_more_than_the_guests_cgroup_may_have(scene: Scene) -> None:
+    scene.plant(
+        kernel(swap_total=5 * GIB, swap_free=5 * GIB - GIB // 4),
+        {"/proc/swaps": ZRAM},
+        cgroup_v2(SLICE, limit=4 * GIB, swap_limit=3 * GIB, swapped=GIB),
+    )
+    scene.run_guests(web=512 * MIB)
+    host = scene.host()
+    assert (host.swap_total, host.swap_free) == (3 * GIB, 2 * GIB)
+    assert (host.zram_total, host.zram_free) == (0, 0)  # all of it may lie on the disk
+
+
+def test_a_guest_knows_what_of_it_is_only_qemus_program(scene: Scene) -> None:
+    scene.plant(process(101, on_v2(scope(101, "web")), rss=600 * MIB, file=25 * MIB))
+    scene.guests.appearing[WEB] = 101
+    scene.guests.guests = (guest(WEB, "web"),)
+    (seen,) = scene.world.observe().guests or ()
+    assert (seen.rss, seen.program) == (600 * MIB, 25 * MIB)
+
+
+def test_memory_that_is_backed_by_a_file_is_not_taken_for_a_program(scene: Scene) -> None:
+    scene.plant(process(101, on_v2(scope(101, "web")), rss=2 * GIB, file=2 * GIB))
+    scene.guests.appearing[WEB] = 101
+    scene.guests.guests = (guest(WEB, "web"),)
+    (seen,) = scene.world.observe().guests or ()
+    assert seen.program == PROGRAM_MOST
+
+
+# --- what is done at the host ----------------------------------------------------------------------------
+
+
+def on_orange(scene: Scene) -> str:
+    """A guest whose cgroup can be acted upon; where that is in the tree."""
+    own = f"{V2}{scope(101, 'web')}"
+    scene.run_guests(web=300 * MIB)
+    scene.plant(cgroup_v2(scope(101, "web"), usage=GIB), {f"{own}/memory.reclaim": ""})
+    scene.world.observe()
+    return own
+
+
+def text(scene: Scene, path: str) -> str:
+    return (scene.root / path.lstrip("/")).read_text().strip()
+
+
+LIMIT = LimitSoftly(uuid=WEB, name="web", limit=GIB, words="")
+
+
+def test_a_soft_limit_is_set_and_put_back(scene: Scene) -> None:
+    own = on_orange(scene)
+    (measured,) = scene.world.take([LIMIT])
+    assert (measured.measure, measured.result) == (LIMIT, Result.DONE)
+    assert text(scene, f"{own}/memory.high") == str(GIB)
+    assert (scene.root / "state/limits.json").exists()
+    scene.world.put_back()
+    assert text(scene, f"{own}/memory.high") == "max"
+
+
+def test_memory_is_reclaimed_from_a_guests_own_cgroup(scene: Scene) -> None:
+    own = on_orange(scene)
+    (measured,) = scene.world.take([Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
+    assert measured.result is Result.DONE
+    until = time.monotonic() + 10
+    while text(scene, f"{own}/memory.reclaim") != str(32 * MIB):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    scene.world.put_back()
+
+
+def test_nothing_is_done_to_a_guest_that_is_gone(scene: Scene) -> None:
+    gone = scene.world.take([LIMIT, Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
+    assert [one.result for one in gone] == [Result.REFUSED, Result.REFUSED]
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_turn(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_orange(scene)
+
+    def slow(*_: object) -> tuple[Result, str]:
+        scene.clock.now_s += TAKE_MOST_S / 2
+        return Result.DONE, ""
+
+    monkeypatch.setattr(Relief, "limit", slow)
+    results = [one.result for one in scene.world.take([LIMIT] * 4)]
+    assert results == [Result.DONE, Result.DONE, Result.BUSY, Result.BUSY]
+
+
+def cgroup_of(snapshot: Snapshot) -> GuestCgroup | None:
+    return by_name(snapshot)["web"].cgroup
+
+
+def test_guests_cgroups_are_read_now_and_then_and_each_turn_while_memory_is_reclaimed(scene: Scene) -> None:
+    on_orange(scene)
+
+    def used_after(elapsed_s: float, usage: int) -> int:
+        scene.plant(cgroup_v2(scope(101, "web"), usage=usage))
+        scene.clock.now_s += elapsed_s
+        cgroup = cgroup_of(scene.world.observe())
+        assert cgroup is not None
+        return cgroup.used
+
+    assert used_after(CGROUPS_EACH_S / 2, 2 * GIB) == GIB
+    assert used_after(CGROUPS_EACH_S / 2, 2 * GIB) == 2 * GIB
+    scene.world.take([Reclaim(uuid=WEB, name="web", size=32 * MIB, words="")])
+    assert used_after(0.1, GIB) == GIB
+    scene.world.put_back()
+
+
+def test_a_guest_that_went_takes_what_was_known_of_its_cgroup_along(scene: Scene) -> None:
+    on_orange(scene)
+    assert cgroup_of(scene.world.observe()) is not None
+    scene.guests.guests, scene.guests.pids, scene.guests.appearing = (), {}, {}
+    scene.world.observe()
+    scene.guests.guests = (guest(WEB, "web"),)
+    assert cgroup_of(scene.world.observe()) is None
+
+
+def test_the_file_of_the_pools_own_pressure_is_known(scene: Scene) -> None:
+    scene.run_guests(web=300 * MIB)
+    scene.plant(cgroup_v2("/"))
+    scene.world.observe()
+    assert scene.world.pressure_file is None
+    scene.plant(cgroup_v2(SLICE, limit=8 * GIB))
+    scene.world.observe()
+    assert scene.world.pressure_file == f"{V2}{SLICE}/memory.pressure"

@@ -1,0 +1,173 @@
+"""How is the kernel's same-page merging set, and how is it set back?
+
+What was found is on disk before the first write, so that it can be put back by whoever runs after a kill. What was
+set is read back: what the kernel made of it is what counts as ours, and anything else is somebody else's doing.
+Nothing is decided here. Unmerging alone is left to a process of its own: it lasts as long as it lasts, and the
+kernel's OOM killer takes whoever asked for it first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from balloond.host.files import Root
+from balloond.host.kernel import KSM, read_ksm_settings
+from balloond.host.notes import read_notes, write_notes
+from balloond.model import Ksm, KsmSettings, Result
+from balloond.policy.merging import ADVISOR, back
+
+NAME: Final = "merging.json"
+NO_ADVISOR: Final = "none"
+FILES: Final = {
+    "run": "run",
+    "pages_to_scan": "pages_to_scan",
+    "sleep_ms": "sleep_millisecs",
+    "advisor": "advisor_mode",
+    "advisor_target_s": "advisor_target_scan_time",
+    "advisor_max_cpu": "advisor_max_cpu",
+    "advisor_min_pages": "advisor_min_pages_to_scan",
+}
+
+
+class Merging:
+    """Same-page merging of one host, and the note of what was found."""
+
+    def __init__(self, root: Root, directory: Path) -> None:
+        self._root = root
+        self._path = directory / NAME
+        self._found, self._put = _noted_at(self._path)
+        if self._found is not None and self._put is None:  # killed in the midst: however it stands, it was us
+            self._put = read_ksm_settings(root)
+        self._unmerger: subprocess.Popen[bytes] | None = None
+        self._ksmd = _ksmd(root)
+
+    @property
+    def noted(self) -> bool:
+        """Whether something was set that is to be put back."""
+        return self._found is not None
+
+    def complete(self, ksm: Ksm | None) -> Ksm | None:
+        """What was read, with ksmd's CPU time, and with what is known of how its settings came to be so."""
+        if self._unmerger is not None and self._unmerger.poll() is not None:
+            self._unmerger = None
+        return ksm and replace(ksm, cpu_s=self._cpu_s(), found=self._found, put=self._put)
+
+    def set(self, to: KsmSettings) -> tuple[Result, str]:
+        """Sets what `to` names, in the order that the kernel takes; says what came of it."""
+        before = read_ksm_settings(self._root)
+        found = self._found or before
+        refusal = ""
+        try:
+            self._note(found, None)
+            for name, value in _steps(to, before):
+                self._write(name, value)
+        except OSError as error:
+            refusal = f"{error.filename}: {error.strerror}"
+        put = read_ksm_settings(self._root)
+        put = replace(put, run=2) if to.run == 2 and not refusal else put  # the process does it about now
+        try:
+            if put == found:
+                self.forget()
+            else:
+                self._note(found, put)
+        except OSError as error:
+            refusal = refusal or f"{error.filename}: {error.strerror}"
+        return (Result.REFUSED, refusal) if refusal else (Result.DONE, "")
+
+    def put_back(self, ksm: Ksm) -> tuple[Result, str]:
+        """Sets back what is still as it was left here, and forgets it."""
+        to = back(replace(ksm, found=self._found, put=self._put))
+        result = self.set(to) if to else (Result.DONE, "")
+        if result[0] is Result.DONE:
+            self.forget()
+        return result
+
+    def forget(self) -> None:
+        """From now on things count as they are."""
+        with contextlib.suppress(OSError):  # a note too many is put back once more
+            self._path.unlink()
+        self._found = self._put = None
+
+    def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:
+        write_notes(self._path, {"found": asdict(found), "put": put and asdict(put)})
+        self._found, self._put = found, put
+
+    def _write(self, name: str, value: int | str) -> None:
+        path = self._root.real(f"{KSM}/{FILES[name]}")
+        if (name, value) == ("run", 2):
+            if self._unmerger is None:
+                self._unmerger = subprocess.Popen(
+                    ["/bin/sh", "-c", 'echo 2 >"$0"', path],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, f"{value}\n".encode())
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}, for {value}", path) from None
+        finally:
+            os.close(descriptor)
+
+    def _cpu_s(self) -> float | None:
+        """ksmd's, since boot; user and system time are the 14th and 15th field of its stat, proc(5)."""
+        text = self._ksmd and self._root.text(f"{self._ksmd}/stat")
+        times = text.rpartition(")")[2].split()[11:13] if text else []
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK") if len(times) == 2 else None
+
+
+def _ksmd(root: Root) -> str | None:
+    """The directory of the kernel's thread, which lives as long as the kernel; None: not to be seen from here."""
+    processes = Path(root.real("/proc")).glob("[0-9]*")
+    pids = sorted(int(path.name) for path in processes if path.name.isdecimal())  # it is among the first
+    return next((f"/proc/{pid}" for pid in pids if root.text(f"/proc/{pid}/comm") == "ksmd\n"), None)
+
+
+def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]:
+    """Each write in its order. Stopping comes first and starting last. While an advisor is on, `pages_to_scan`
+    can't be written (EINVAL); it begins with its least, and only when it is turned on."""
+    if to.run is not None and to.run != 1:
+        yield "run", to.run
+    for name in ("sleep_ms", "advisor_target_s", "advisor_max_cpu", "advisor_min_pages"):
+        if getattr(to, name) is not None and getattr(now, name) is not None:
+            yield name, getattr(to, name)
+    advisor = to.advisor or now.advisor
+    begins = to.pages_to_scan
+    if advisor == ADVISOR and (begins is not None or to.advisor is not None):
+        yield "advisor", NO_ADVISOR
+        least = to.advisor_min_pages or now.advisor_min_pages
+        if begins is not None and least is not None:
+            yield "advisor_min_pages", begins
+            yield "advisor", ADVISOR
+            yield "advisor_min_pages", least
+        else:
+            yield "advisor", ADVISOR
+    else:
+        if to.advisor is not None and now.advisor is not None:
+            yield "advisor", to.advisor
+        if begins is not None:
+            yield "pages_to_scan", begins
+    if to.run == 1:
+        yield "run", 1
+
+
+def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
+    """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
+    left at is None while it is being changed."""
+    noted = read_notes(path)
+    found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))
+    return (found, put) if found else (None, None)
+
+
+def _settings_in(noted: Any) -> KsmSettings | None:  # Any: as it was on disk
+    kinds = {each.name: str if each.name == "advisor" else int for each in fields(KsmSettings)}
+    if not isinstance(noted, dict) or noted.keys() - kinds.keys():
+        return None
+    sound = all(value is None or type(value) is kinds[name] for name, value in noted.items())
+    return KsmSettings(**noted) if sound else None

@@ -1,0 +1,217 @@
+"""Whose memory may the kernel take when balloons do not bring enough?
+
+On orange what the pool lacks is reclaimed into the host's swap: first from guests that hold more than they may
+claim and whose balloon does not bring it back, then from those whose resident memory is far above what they
+work with. On red the former are limited softly as well, until the host is yellow or their balloon follows again.
+A reclaimed page is not lost, but costs its guest a wait; so it must never be taken at a higher rate than a disk
+bears, nor from a guest that suffers already, nor where there is no swap: then only QEMU's own program could go,
+and guests were seen to freeze.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from balloond.model import (
+    Demand,
+    Guest,
+    Host,
+    Ledger,
+    LimitSoftly,
+    Measured,
+    Obstacle,
+    Reclaim,
+    Result,
+    Rung,
+    Trust,
+)
+from balloond.policy.ladder import PRESSURE_ORANGE
+from balloond.units import MIB, format_size
+from balloond.value import value
+
+RATE_GUEST: Final = 64 * MIB
+RATE_TOTAL: Final = 128 * MIB
+"""Bytes a second. A SATA disk that guests work on too writes some 400 MB/s; a third of that is 7 GiB a minute."""
+
+ELAPSED_MOST_S: Final = 5.0
+"""However long the last turn was ago: more at once would be a burst."""
+
+LEAST: Final = 8 * MIB
+"""Less is not worth a process."""
+
+COLD_LEAST: Final = 64 * MIB
+"""So much more than it wants must a guest hold to be called cold: what it wants is an estimate."""
+
+_GRANTED: Final = (Result.DONE, Result.OBSERVED)
+_OVER: Final = (*_GRANTED, Result.GONE)
+
+
+@value
+class Holder:
+    """One guest that the pool's memory may be taken back from."""
+
+    guest: Guest
+    demand: Demand
+    shares: int
+    target: int  # what its balloon was asked for; its actual size where nothing was asked
+    follows: bool  # its balloon goes where it is asked to
+    obstacle: Obstacle | None
+
+    @property
+    def resident(self) -> int:
+        """What it holds of the host beside what QEMU needs."""
+        return max(0, (self.guest.rss or 0) - self.demand.overhead)
+
+
+@value
+class Relief:
+    """What is remembered from tick to tick."""
+
+    limits: tuple[LimitSoftly, ...] = ()  # in force, as far as is known
+
+
+def relieve(
+    before: Relief,
+    measured: Sequence[Measured],
+    holders: Sequence[Holder],
+    host: Host,
+    ledger: Ledger,
+    rung: Rung,
+    *,
+    elapsed_s: float,
+) -> tuple[Relief, tuple[Reclaim | LimitSoftly, ...]]:
+    """What is to be done now. `measured`: what came of the tick before; `elapsed_s`: how long ago that was."""
+    limits = _in_force(before.limits, measured, {holder.guest.uuid for holder in holders})
+    if rung < Rung.ORANGE and not limits:
+        return Relief(), ()
+    touchable = [holder for holder in holders if _may_be_touched(holder)]
+    over = _over_claims(touchable, ledger)
+    ends = [rung < Rung.ORANGE or _follows(limit, holders) for limit in limits]
+    lifted = tuple(_lift(limit) for limit, does in zip(limits, ends, strict=True) if does)
+    kept = tuple(limit for limit, does in zip(limits, ends, strict=True) if not does)
+    limited = _limits(over, kept) if rung >= Rung.RED else ()
+    taken = _reclaims(touchable, over, host, ledger, rung, min(elapsed_s, ELAPSED_MOST_S))
+    return Relief(limits=(*kept, *limited)), (*lifted, *limited, *taken)
+
+
+def _in_force(
+    limits: Iterable[LimitSoftly], measured: Sequence[Measured], here: set[str]
+) -> tuple[LimitSoftly, ...]:
+    """What was decided is taken for done unless it was told to have failed: a tick may be lost in between."""
+    known = {limit.uuid: limit for limit in limits}
+    for each in measured:
+        match each.measure:
+            case LimitSoftly(uuid=uuid, limit=None) as lift if each.result not in _OVER:
+                known[uuid] = lift
+            case LimitSoftly(uuid=uuid, limit=int()) if each.result not in _GRANTED:
+                known.pop(uuid, None)
+            case _:
+                pass
+    return tuple(limit for uuid, limit in known.items() if uuid in here)
+
+
+def _may_be_touched(holder: Holder) -> bool:
+    """Whether it runs, is ours to manage, and its memory can go to swap."""
+    return (
+        holder.guest.in_pool
+        and holder.guest.rss is not None
+        and holder.obstacle in (None, Obstacle.NO_BALLOON)
+    )
+
+
+def _follows(limit: LimitSoftly, holders: Sequence[Holder]) -> bool:
+    return any(holder.follows for holder in holders if holder.guest.uuid == limit.uuid)
+
+
+def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, int, Holder]]:
+    """Who holds how much too much, and its claim; those with most of it first.
+
+    A guest whose balloon follows is the balloon's matter. Of the others nobody knows what they need: they may
+    claim their guarantee, their share, or what the others leave over.
+    """
+    budget = max(0, ledger.total - ledger.own - ledger.reserve - sum(h.demand.overhead for h in holders))
+    all_shares = sum(holder.shares for holder in holders)
+    wild = [holder for holder in holders if not holder.follows]
+    left_over = max(0, budget - sum(holder.demand.want for holder in holders if holder.follows))
+    wild_shares = sum(holder.shares for holder in wild)
+    found = []
+    for holder in wild:
+        claim = max(
+            holder.demand.guarantee,
+            budget * holder.shares // all_shares,
+            left_over * holder.shares // wild_shares,
+        )
+        if holder.resident - claim >= LEAST:
+            found.append((holder.resident - claim, claim, holder))
+    return sorted(found, key=lambda each: (-each[0], each[2].guest.uuid))
+
+
+def _reclaims(
+    holders: Sequence[Holder],
+    over: Sequence[tuple[int, int, Holder]],
+    host: Host,
+    ledger: Ledger,
+    rung: Rung,
+    elapsed_s: float,
+) -> tuple[Reclaim, ...]:
+    """What the pool lacks, as far as rates, swap and those who may give allow."""
+    if rung < Rung.ORANGE:
+        return ()
+    coming = sum(max(0, holder.guest.actual - holder.target) for holder in holders if holder.follows)
+    lacking = ledger.pool - (ledger.available - ledger.reserve) - coming
+    left = min(lacking, host.swap_free, int(RATE_TOTAL * elapsed_s))
+    taken = []
+    for most, holder, words in (*_from_over(over), *_from_cold(holders)):
+        size = min(most, left, int(RATE_GUEST * elapsed_s))
+        if size >= LEAST:
+            left -= size
+            taken.append(Reclaim(uuid=holder.guest.uuid, name=holder.guest.name, size=size, words=words))
+    return tuple(taken)
+
+
+def _from_over(over: Sequence[tuple[int, int, Holder]]) -> Iterable[tuple[int, Holder, str]]:
+    for size, claim, holder in over:
+        yield size, holder, f"holds {format_size(size)} more than its claim of {format_size(claim)}"
+
+
+def _from_cold(holders: Sequence[Holder]) -> Iterable[tuple[int, Holder, str]]:
+    """The coldest first. What a balloon on its way brings is not taken a second time."""
+    gaps = [(holder.resident - holder.demand.want, holder) for holder in holders if _is_calm(holder)]
+    for gap, holder in sorted(gaps, key=lambda each: (-each[0], each[1].guest.uuid)):
+        if gap >= COLD_LEAST:
+            wants = format_size(holder.demand.want)
+            yield gap, holder, f"wants {wants} and holds {format_size(gap)} more than that"
+
+
+def _is_calm(holder: Holder) -> bool:
+    """Whether what it wants is known, and it waits for nothing."""
+    demand, cgroup = holder.demand, holder.guest.cgroup
+    waits = (
+        cgroup is not None and cgroup.pressure is not None and cgroup.pressure.some_avg10 > PRESSURE_ORANGE
+    )
+    suffers = demand.in_distress or demand.squeezed or waits
+    at_rest = holder.follows and holder.target == holder.guest.actual
+    return at_rest and demand.trust is Trust.FRESH and not suffers
+
+
+def _limits(
+    over: Sequence[tuple[int, int, Holder]], limits: Iterable[LimitSoftly]
+) -> tuple[LimitSoftly, ...]:
+    known = {limit.uuid for limit in limits}
+    return tuple(
+        LimitSoftly(
+            uuid=holder.guest.uuid,
+            name=holder.guest.name,
+            limit=claim + holder.demand.overhead,
+            words=f"holds {format_size(size)} more than its claim of {format_size(claim)}, and the host is red",
+        )
+        for size, claim, holder in over
+        if holder.guest.uuid not in known
+    )
+
+
+def _lift(limit: LimitSoftly) -> LimitSoftly:
+    return LimitSoftly(
+        uuid=limit.uuid, name=limit.name, limit=None, words="the host is better, or its balloon follows again"
+    )

@@ -1,0 +1,91 @@
+"""Could all guests have all their memory at once?
+
+    claims + host's own + reserve <= memory + swap on disk
+
+A balloon is advice: a reboot, deflate-on-oom or malice takes the memory back without asking. While this sum
+holds, guests alone cannot bring the host to its OOM killer, whatever their balloons do; otherwise no program
+in user space can promise it. So nothing counts here that a guest can undo (balloons, merged pages) or that
+lives off the very memory which is short (zram, zswap's pool), and whoever can't be swapped has to fit into
+memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from balloond.model import Guest, GuestClaim, Held, Host, Obstacle, Solvency
+from balloond.units import MIB, PAGE
+
+PAGE_TABLES: Final = 2 * 8 / PAGE
+"""Of a guest's memory: 8 bytes a page in the host's own tables of the QEMU process, and 8 in those that KVM
+gives to the processor (Intel SDM volume 3, 29.3.2). Neither counts as resident."""
+
+QEMU_OVERHEAD: Final = 32 * MIB
+"""What a QEMU process is taken to need beside its guest's memory, until its resident size shows more.
+Measured with a few devices under TCG, translated code apart: 30 MiB (QEMU 7.2)."""
+
+OVERHEAD_MOST: Final = 160 * MIB
+"""What a process holds beyond its guest's memory is QEMU's need, up to this. It can be the guest's own: after
+a reset libvirt's figure of the balloon is old for some 20 s, while the guest fills what was taken from it
+before."""
+
+_HELD: Final = {
+    Obstacle.LOCKED: Held.LOCKED,
+    Obstacle.HUGEPAGES: Held.HUGEPAGES,
+    Obstacle.PASSTHROUGH: Held.PASSTHROUGH,
+    Obstacle.CONFIDENTIAL: Held.CONFIDENTIAL,
+}
+
+
+def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Solvency:
+    """The sum, and what each guest counts for in it; bytes."""
+    inside = [guest for guest in guests if guest.in_pool]
+    claims = tuple(claim(guest) for guest in inside)
+    swap = _swap(host, sum(guest.swapped or 0 for guest in inside))
+    return Solvency(
+        memory=host.total,
+        swap=swap,
+        own=own + min(host.zswap_growth, swap),  # whatever is in zswap's pool has a slot on the disk too
+        reserve=reserve,
+        claims=claims,
+        claimed=sum(each.size for each in claims),
+        unswappable=sum(each.size for each in claims if not each.held.swappable),
+    )
+
+
+def claim(guest: Guest) -> GuestClaim:
+    """What one guest may come to take: all its memory, or what it already has where that is more.
+
+    Huge pages were set aside before the guest came and are the host's own use in any ledger, taken or not; of a
+    guest in them there is only the QEMU process left to count. QEMU's program is in memory once for all guests,
+    and a part of the host's own use too.
+    """
+    held = _HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
+    huge = held is Held.HUGEPAGES
+    memory = 0 if huge else max(guest.maximum, guest.actual) + guest.virtio_mem
+    has = (guest.rss or 0) - guest.program + (guest.swapped or 0)
+    beyond = min(has - (0 if huge else guest.actual + guest.virtio_mem), OVERHEAD_MOST)
+    overhead = max(guest.overhead + guest.translations, beyond)
+    return GuestClaim(uuid=guest.uuid, held=held, size=max(most(memory, overhead), has))
+
+
+def most(memory: int, overhead: int) -> int:
+    """What a guest of that much memory takes on the host once it has touched all of it."""
+    return memory + int(memory * PAGE_TABLES) + overhead
+
+
+def swap_commands(size: int) -> str:
+    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself."""
+    mebibytes = -(-(size + PAGE) // MIB)
+    file = "/var/balloond.swap"
+    return f"fallocate -l {mebibytes}MiB {file} && chmod 600 {file} && mkswap {file} && swapon {file}"
+
+
+def _swap(host: Host, guests_swapped: int) -> int:
+    """Swap on disk that the guests may have: what is free, and what they have there already, since that is a part
+    of what they claim. Of what lies in swap as much as may be is taken to lie on zram."""
+    free = host.swap_free - host.zram_free
+    used = host.swap_total - host.zram_total - free
+    on_zram = host.zram_total - host.zram_free
+    return max(0, free) + max(0, min(used, guests_swapped - on_zram))

@@ -1,0 +1,94 @@
+"""The doctor's visit: with a real libvirt, and with none; on this host, and on one of files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from balloond.config.settings import Config
+from balloond.diagnosis.finding import Finding, Severity
+from balloond.doctor import visit
+from balloond.host.guests import Guests
+from balloond.model import Obstacle, Result
+from balloond.units import MIB
+from tests.contract.tiny_guests import URI, Stable, setting
+from tests.fixtures.hosts import kernel, plant
+
+pytestmark = pytest.mark.contract
+
+NOBODY = "qemu+unix:///system?socket=/nonexistent/libvirt-sock"
+
+
+def of(findings: tuple[Finding, ...], subject: str) -> list[str]:
+    return [finding.what for finding in findings if finding.subject == subject]
+
+
+def test_without_libvirt_the_host_is_judged_all_the_same_and_it_says_so(tmp_path: Path) -> None:
+    plant(tmp_path, kernel())
+    findings = visit(Config(libvirt_uri=NOBODY, state_directory=str(tmp_path)), tmp_path)
+    assert {finding.subject for finding in findings} == {"host"}
+    assert any("libvirt does not answer" in finding.what for finding in findings)
+    assert any("no /dev/kvm" in what or "neither VT-x" in what for what in of(findings, "host"))
+
+
+def test_on_a_host_of_which_nothing_can_be_read_it_says_so_and_ends_well(tmp_path: Path) -> None:
+    findings = visit(Config(libvirt_uri=NOBODY, state_directory=str(tmp_path)), tmp_path)
+    assert any("the host's memory can't be read" in what for what in of(findings, "host"))
+
+
+def test_each_guests_definition_is_judged(stable: Stable, tmp_path: Path) -> None:
+    good = stable.start("<memballoon model='virtio' autodeflate='on' freePageReporting='on'/>")
+    bad = stable.start(head="<memoryBacking><nosharepages/></memoryBacking>")
+    bare = stable.start("<memballoon model='none'/>")
+    findings = visit(Config(libvirt_uri=URI, state_directory=str(tmp_path)))
+    assert of(findings, good.name) == ["its processor is emulated (TCG)"]
+    assert set(of(findings, bad.name)) == {
+        "its processor is emulated (TCG)",
+        "free page reporting is off",
+        "deflate-on-oom is off",
+        "its pages are not merged (<nosharepages/>, or memory behind a file or memfd)",
+    }
+    assert "it has no virtio balloon" in of(findings, bare.name)
+    assert not any("libvirt does not answer" in what for what in of(findings, "host"))
+
+
+def test_solvency_is_judged_without_a_daemon(stable: Stable, tmp_path: Path) -> None:
+    stable.start(memory=300 * MIB)
+    plant(tmp_path, kernel(total=256 * MIB, available=250 * MIB))
+    findings = visit(Config(libvirt_uri=URI, state_directory=str(tmp_path)), tmp_path)
+    short = [finding for finding in findings if "of swap on disk are missing" in finding.what]
+    assert [finding.severity for finding in short] == [Severity.UNSAFE]
+    assert "fallocate" in short[0].command
+
+
+def test_over_a_read_only_connection_guests_are_read_and_nothing_can_be_set(
+    stable: Stable, tmp_path: Path
+) -> None:
+    tiny = stable.start("<memballoon model='virtio'><stats period='5'/></memballoon>")
+    guests = Guests(uri=URI, period_s=2.0, state_directory=tmp_path, read_only=True)
+    try:
+        seen, _ = guests.observe(5.0, active=False)
+        (mine,) = (guest for guest in seen or () if guest.uuid == tiny.uuid)
+        assert mine.obstacle is not Obstacle.UNREADABLE
+        assert mine.statistics_period_s == 5
+        outcome = guests.set_target(setting(tiny, 32 * MIB), 2.0)
+        assert outcome.result is Result.REFUSED
+        version = guests.hypervisor(2.0)
+        assert version is not None and version >= (5, 0, 0)
+    finally:
+        guests.close()
+
+
+def test_the_command_ends_with_the_worst_findings_severity(tmp_path: Path) -> None:
+    config = tmp_path / "balloond.yaml"
+    config.write_text(json.dumps({"libvirt": {"uri": NOBODY}, "state": {"directory": str(tmp_path)}}))
+    command = [sys.executable, "-m", "balloond.cli", "doctor", "--json", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert done.returncode == {"told": 0, "advice": 1, "unsafe": 2}[told["worst"]] >= 1
+    assert done.stderr == ""
+    assert any("libvirt does not answer" in finding["what"] for finding in told["findings"])

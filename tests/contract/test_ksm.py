@@ -1,0 +1,221 @@
+"""What is written to the kernel's merging, in which order, and how it comes back. On a tree of files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from balloond.host import ksm as edge
+from balloond.host.files import Root
+from balloond.host.kernel import KSM, read_ksm, read_ksm_settings
+from balloond.host.ksm import NAME, Merging
+from balloond.model import Ksm, KsmSettings, Result
+from tests.fixtures.hosts import ksmd, new_ksm, old_ksm, plant
+
+pytestmark = pytest.mark.contract
+
+IDLE = {f"{KSM}/run": "0\n", f"{KSM}/advisor_mode": "none\n"}
+TO = KsmSettings(run=1, pages_to_scan=2000, sleep_ms=40)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Root]:
+    yield Root(plant(tmp_path, old_ksm() | {f"{KSM}/run": "0\n"} | ksmd()))
+
+
+def state(tree: Root) -> Path:
+    return tree.path / "state"
+
+
+def merging(tree: Root) -> Merging:
+    return Merging(tree, state(tree))
+
+
+def ksm(tree: Root) -> Ksm:
+    found = read_ksm(tree)
+    assert found is not None
+    return found
+
+
+def advised(tmp_path: Path) -> Root:
+    """A plain file keeps what is written; the kernel's shows `none [scan-time]`."""
+    files = new_ksm() | {f"{KSM}/run": "0\n", f"{KSM}/advisor_mode": "[none] scan-time\n"}
+    return Root(plant(tmp_path, files))
+
+
+def test_what_is_named_is_set_and_the_rest_stays(tree: Root) -> None:
+    assert merging(tree).set(TO) == (Result.DONE, "")
+    assert read_ksm_settings(tree) == TO
+    assert merging(tree).set(KsmSettings(run=0)) == (Result.DONE, "")
+    assert read_ksm_settings(tree) == replace(TO, run=0)
+
+
+def test_what_was_found_and_how_it_was_left_are_known_and_outlive_the_daemon(tree: Root) -> None:
+    found = read_ksm_settings(tree)
+    merging(tree).set(TO)
+    again = merging(tree)
+    assert again.noted
+    known = again.complete(ksm(tree))
+    assert known is not None
+    assert (known.found, known.put) == (found, TO)
+    again.set(KsmSettings(run=0))
+    known = merging(tree).complete(ksm(tree))
+    assert known is not None
+    assert (known.found, known.put) == (found, replace(TO, run=0))
+
+
+def test_it_is_put_back_after_a_restart_and_the_note_goes(tree: Root) -> None:
+    found = read_ksm_settings(tree)
+    merging(tree).set(TO)
+    assert merging(tree).put_back(ksm(tree)) == (Result.DONE, "")
+    assert read_ksm_settings(tree) == found
+    assert list(state(tree).iterdir()) == []
+
+
+def test_set_as_it_was_found_there_is_nothing_left_to_put_back(tree: Root) -> None:
+    one = merging(tree)
+    one.set(TO)
+    one.set(KsmSettings(run=0, pages_to_scan=100, sleep_ms=20))
+    assert not one.noted
+    assert list(state(tree).iterdir()) == []
+
+
+def test_what_somebody_else_set_since_is_not_put_back(tree: Root) -> None:
+    one = merging(tree)
+    one.set(TO)
+    plant(tree.path, {f"{KSM}/pages_to_scan": "1250\n"})
+    one.put_back(ksm(tree))
+    assert read_ksm_settings(tree) == KsmSettings(run=0, pages_to_scan=1250, sleep_ms=20)
+
+
+def test_killed_at_any_write_it_is_put_back_all_the_same(tree: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    class KilledError(Exception):
+        pass
+
+    found, write = read_ksm_settings(tree), Merging._write
+    left = [0]
+
+    def dying(self: Merging, name: str, value: int | str) -> None:
+        if left[0] == 0:
+            raise KilledError
+        left[0] -= 1
+        write(self, name, value)
+
+    for writes in range(4):
+        left[0] = writes
+        monkeypatch.setattr(Merging, "_write", dying)
+        with contextlib.suppress(KilledError):
+            merging(tree).set(TO)
+        monkeypatch.undo()
+        assert merging(tree).put_back(ksm(tree)) == (Result.DONE, "")
+        assert read_ksm_settings(tree) == found
+
+
+def test_nothing_is_written_before_what_was_found_is_on_disk(tree: Root) -> None:
+    found = read_ksm_settings(tree)
+    state(tree).write_text("a file where the directory should be")
+    result, detail = merging(tree).set(TO)
+    assert result is Result.REFUSED
+    assert "exists" in detail
+    assert read_ksm_settings(tree) == found
+
+
+def test_a_kernel_that_refuses_is_told_of_and_what_was_set_counts(tree: Root) -> None:
+    path = Path(tree.real(f"{KSM}/pages_to_scan"))
+    path.unlink()
+    path.mkdir()  # nobody, root neither, can write a file there
+    one = merging(tree)
+    result, detail = one.set(TO)
+    assert result is Result.REFUSED
+    assert "pages_to_scan" in detail
+    known = one.complete(ksm(tree))
+    assert known is not None
+    assert known.put == KsmSettings(run=0, sleep_ms=40)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "7", '{"found": 1}', '{"found": {"run": "1"}}', '{"found": {"walk": 1}}', '{"put": {}}'],
+)
+def test_a_broken_note_is_none(tree: Root, text: str) -> None:
+    plant(tree.path, {f"/state/{NAME}": text})
+    assert not merging(tree).noted
+
+
+def test_a_pages_count_that_an_advisor_is_to_begin_with_is_its_least_for_a_moment() -> None:
+    now = KsmSettings(run=0, pages_to_scan=100, sleep_ms=20, advisor="none", advisor_min_pages=500)
+    to = KsmSettings(run=1, pages_to_scan=2000, advisor="scan-time", advisor_target_s=25, advisor_max_cpu=50)
+    steps = list(edge._steps(to, replace(now, advisor_target_s=200, advisor_max_cpu=70)))
+    assert steps == [
+        ("advisor_target_s", 25),
+        ("advisor_max_cpu", 50),
+        ("advisor", "none"),
+        ("advisor_min_pages", 2000),
+        ("advisor", "scan-time"),
+        ("advisor_min_pages", 500),
+        ("run", 1),
+    ]
+
+
+def test_while_an_advisor_is_on_it_is_started_anew_for_another_pages_count() -> None:
+    now = KsmSettings(run=1, pages_to_scan=100, advisor="scan-time", advisor_min_pages=500)
+    names = [name for name, _ in edge._steps(KsmSettings(pages_to_scan=9), now)]
+    assert names == ["advisor", "advisor_min_pages", "advisor", "advisor_min_pages"]
+
+
+def test_pages_are_set_after_an_advisor_is_off_and_stopping_comes_first() -> None:
+    now = KsmSettings(run=1, pages_to_scan=100, advisor="scan-time", advisor_min_pages=500)
+    to = KsmSettings(run=0, pages_to_scan=9, advisor="none")
+    assert list(edge._steps(to, now)) == [("run", 0), ("advisor", "none"), ("pages_to_scan", 9)]
+
+
+def test_an_advisor_without_a_least_is_turned_on_as_it_is() -> None:
+    now = KsmSettings(run=1, pages_to_scan=100, advisor="none")
+    to = KsmSettings(advisor="scan-time", pages_to_scan=9)
+    assert list(edge._steps(to, now)) == [("advisor", "none"), ("advisor", "scan-time")]
+
+
+def test_the_advisors_settings_reach_their_files(tmp_path: Path) -> None:
+    tree = advised(tmp_path)
+    merging(tree).set(KsmSettings(run=1, advisor="[scan-time]", advisor_target_s=25, advisor_max_cpu=50))
+    settings = read_ksm_settings(tree)
+    assert (settings.advisor, settings.advisor_target_s, settings.advisor_max_cpu) == ("scan-time", 25, 50)
+
+
+def test_unmerging_is_done_by_a_process_of_its_own(tree: Root) -> None:
+    one = merging(tree)
+    assert one.set(KsmSettings(run=2)) == (Result.DONE, "")
+    unmerger = vars(one)["_unmerger"]
+    assert unmerger.wait(10) == 0
+    assert read_ksm_settings(tree).run == 2
+    known = one.complete(ksm(tree))
+    assert known is not None and known.put is not None
+    assert known.put.run == 2
+    assert vars(one)["_unmerger"] is None
+
+
+def test_ksmds_cpu_time_is_found_by_its_name(tree: Root) -> None:
+    plant(tree.path, {"/proc/9/comm": "kswapd0\n", "/proc/9/stat": "9 (kswapd0) S 1\n"})
+    known = merging(tree).complete(ksm(tree))
+    assert known is not None
+    assert known.cpu_s == 12.34
+
+
+def test_where_ksmd_is_not_to_be_seen_its_cpu_time_is_unknown(tmp_path: Path) -> None:
+    tree = Root(plant(tmp_path, old_ksm()))
+    known = merging(tree).complete(ksm(tree))
+    assert known is not None
+    assert known.cpu_s is None
+    assert merging(tree).complete(None) is None
+
+
+def test_the_note_says_for_people_what_was_found(tree: Root) -> None:
+    merging(tree).set(TO)
+    noted = json.loads((state(tree) / NAME).read_text())
+    assert noted["found"]["pages_to_scan"] == 100
+    assert noted["put"]["pages_to_scan"] == 2000

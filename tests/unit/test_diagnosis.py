@@ -1,0 +1,265 @@
+"""Does each thing that is set badly make its finding, and only then?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from balloond.diagnosis.finding import Finding, Severity, told, unsafe, worst
+from balloond.diagnosis.guests import examine_guests
+from balloond.diagnosis.host import examine_host
+from balloond.diagnosis.traits import Cgroups, Program, Traits
+from balloond.model import Guest, Host, Ksm, Obstacle, Solvency, Statistics
+from balloond.policy.solvency import judge
+from balloond.publish.findings import describe_findings, report
+from balloond.units import GIB, MIB
+
+KSM = Ksm(run=1, saved=0, profit=None, full_scans=0, pages_to_scan=100, advisor=None)
+GOOD = Traits(
+    release="6.12.0",
+    virtualization="vmx",
+    kvm=True,
+    nested=False,
+    psi=True,
+    ksm=KSM,
+    huge_pages="madvise",
+    max_ptes_none=0,
+    cgroups=Cgroups.V2,
+    programs=(Program(name="balloond", pid=7),),
+    zeroes_on_alloc=True,
+    zeroes_on_free=False,
+    total=64 * GIB,
+    swap_total=8 * GIB,
+    min_free=66 * MIB,
+    overcommit=0,
+    swappiness=60,
+    hypervisor=(9, 2, 0),
+)
+GUEST = Guest(
+    uuid="uuid-web",
+    name="web",
+    maximum=4 * GIB,
+    actual=4 * GIB,
+    statistics=Statistics(last_update_s=1),
+    statistics_period_s=2,
+    deflates_on_oom=True,
+    reports_free_pages=True,
+)
+
+
+def of_host(solvency: Solvency | None = None, **changed: Any) -> list[Finding]:
+    return list(examine_host(replace(GOOD, **changed), solvency))
+
+
+def of_guest(*, traits: Traits = GOOD, active: bool = True, **changed: Any) -> list[Finding]:
+    guest = replace(GUEST, **changed)
+    return list(examine_guests([guest], traits, interval_s=2.0, active=active))
+
+
+def judged(findings: list[Finding], severity: Severity) -> list[str]:
+    return [finding.what for finding in findings if finding.severity is severity]
+
+
+def test_a_host_that_is_as_it_should_be_has_nothing_to_mend() -> None:
+    assert worst(of_host()) is Severity.TOLD
+    assert of_guest() == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "severity", "words"),
+    [
+        ({"virtualization": None}, Severity.ADVICE, "neither VT-x nor AMD-V"),
+        ({"kvm": False}, Severity.ADVICE, "no /dev/kvm"),
+        ({"virtualization": "svm", "kvm": False}, Severity.ADVICE, "no /dev/kvm"),
+        ({"nested": True}, Severity.TOLD, "nested"),
+        ({"psi": False}, Severity.ADVICE, "PSI"),
+        ({"ksm": None}, Severity.TOLD, "no same-page merging"),
+        ({"ksm": replace(KSM, run=2)}, Severity.ADVICE, "unmerge everything"),
+        ({"ksm": replace(KSM, run=0)}, Severity.TOLD, "KSM is off"),
+        ({"ksm": replace(KSM, saved=GIB)}, Severity.TOLD, "KSM is on, which saves 1 GiB"),
+        ({"swap_total": 0}, Severity.TOLD, "no swap"),
+        ({"zram_total": GIB}, Severity.TOLD, "on zram"),
+        ({"zswap": True}, Severity.TOLD, "zswap is on"),
+        ({"swappiness": 0}, Severity.ADVICE, "vm.swappiness is 0"),
+        ({"huge_pages": "never"}, Severity.ADVICE, "transparent huge pages are off"),
+        ({"max_ptes_none": 511}, Severity.ADVICE, "khugepaged may fill 511"),
+        ({"cgroups": Cgroups.NONE}, Severity.ADVICE, "not accounted in cgroups"),
+        ({"cgroups": Cgroups.V1}, Severity.ADVICE, "version 1 (v1)"),
+        ({"cgroups": Cgroups.HYBRID}, Severity.ADVICE, "version 1 (hybrid)"),
+        ({"programs": ()}, Severity.TOLD, "no balloond runs"),
+        ({"min_free": 8 * GIB}, Severity.ADVICE, "keeps 8 GiB free"),
+        ({"overcommit": 2}, Severity.ADVICE, "vm.overcommit_memory is 2"),
+        ({"zeroes_on_alloc": None}, Severity.TOLD, "on allocation: unknown, on release: off"),
+    ],
+)
+def test_each_thing_makes_one_finding_of_its_severity(
+    changed: dict[str, Any], severity: Severity, words: str
+) -> None:
+    found = [finding for finding in of_host(**changed) if words in finding.what]
+    assert [finding.severity for finding in found] == [severity]
+    assert not any(words in finding.what for finding in of_host())
+    assert bool(found[0].command) == (severity is not Severity.TOLD)
+
+
+@pytest.mark.parametrize(
+    "unknown", [{"huge_pages": None}, {"swappiness": 0, "swap_total": 0}, {"min_free": None, "total": None}]
+)
+def test_what_is_not_known_or_does_not_matter_is_no_ground_for_advice(unknown: dict[str, Any]) -> None:
+    assert worst(of_host(**unknown)) is Severity.TOLD
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [
+        ("momd", Severity.UNSAFE),
+        ("pvestatd", Severity.UNSAFE),
+        ("earlyoom", Severity.UNSAFE),
+        ("ksmtuned", Severity.ADVICE),
+        ("virt-handler", Severity.ADVICE),
+        ("systemd-oomd", Severity.TOLD),
+    ],
+)
+def test_other_programs_that_meddle_are_told_with_their_process(name: str, severity: Severity) -> None:
+    programs = (*GOOD.programs, Program(name=name, pid=99))
+    (found,) = (finding for finding in of_host(programs=programs) if name in finding.what)
+    assert found.severity is severity
+    assert "99" in found.what
+
+
+def test_two_balloonds_are_unsafe_and_one_under_either_name_is_not() -> None:
+    one = Program(name="balloond.daemon", pid=8)
+    assert worst(of_host(programs=(one,))) is Severity.TOLD
+    assert judged(of_host(programs=(*GOOD.programs, one)), Severity.UNSAFE) == [
+        "2 balloonds run (processes 7, 8)"
+    ]
+
+
+def test_a_shortage_is_unsafe_and_comes_with_the_swap_that_mends_it() -> None:
+    host = Host(total=8 * GIB, available=8 * GIB)
+    two = (GUEST, replace(GUEST, uuid="uuid-b"))
+    assert judged(of_host(judge(host, two[:1], own=0, reserve=0)), Severity.UNSAFE) == []
+    (short,) = (
+        finding
+        for finding in of_host(judge(host, two, own=0, reserve=0))
+        if finding.severity is Severity.UNSAFE
+    )
+    assert "32 MiB of swap on disk are missing" in short.what
+    assert "fallocate -l 33MiB" in short.command
+
+
+def test_memory_that_no_swap_can_stand_for_is_unsafe_whatever_swap_there_is() -> None:
+    host = Host(total=3 * GIB, available=3 * GIB, swap_total=64 * GIB, swap_free=64 * GIB)
+    locked = judge(host, (replace(GUEST, obstacle=Obstacle.LOCKED),), own=0, reserve=0)
+    (short,) = judged(of_host(locked), Severity.UNSAFE)
+    assert "can't be swapped" in short
+
+
+# --- guests ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"reports_free_pages": False}, "free page reporting is off"),
+        ({"deflates_on_oom": False}, "deflate-on-oom is off"),
+        ({"obstacle": Obstacle.NO_BALLOON}, "no virtio balloon"),
+        ({"obstacle": Obstacle.UNREADABLE}, "could not be read"),
+        ({"translations": 32 * MIB}, "emulated"),
+        ({"statistics_period_s": 60}, "each 60 s only"),
+        ({"statistics": Statistics(last_update_s=0)}, "never answered"),
+    ],
+)
+def test_what_is_set_badly_in_a_guest_is_advised_with_a_command(changed: dict[str, Any], words: str) -> None:
+    (found,) = of_guest(**changed)
+    assert words in found.what
+    assert found.severity is Severity.ADVICE
+    assert found.subject == "web"
+    assert found.command
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        (Obstacle.LOCKED, "<locked/>"),
+        (Obstacle.HUGEPAGES, "<hugepages/>"),
+        (Obstacle.PASSTHROUGH, "VFIO"),
+        (Obstacle.CONFIDENTIAL, "<launchSecurity>"),
+    ],
+)
+def test_a_guest_whose_balloon_is_of_no_use_is_told_and_its_balloon_is_not_judged(
+    obstacle: Obstacle, words: str
+) -> None:
+    (found,) = of_guest(obstacle=obstacle, reports_free_pages=False, deflates_on_oom=False)
+    assert words in found.what
+    assert found.severity is Severity.TOLD
+
+
+def test_a_guest_that_is_not_merged_is_told_and_not_judged() -> None:
+    (found,) = of_guest(mergeable=False)
+    assert "<nosharepages/>" in found.what
+    assert found.severity is Severity.TOLD
+
+
+def test_an_older_qemu_cannot_report_free_pages_and_is_not_blamed() -> None:
+    (found,) = of_guest(traits=replace(GOOD, hypervisor=(5, 0, 0)), reports_free_pages=False)
+    assert found.severity is Severity.TOLD
+    (unknown,) = of_guest(traits=replace(GOOD, hypervisor=None), reports_free_pages=False)
+    assert unknown.severity is Severity.ADVICE
+
+
+def test_a_missing_period_is_the_daemons_to_set_unless_it_only_observes() -> None:
+    assert of_guest(statistics_period_s=0, statistics=None) == []
+    (found,) = of_guest(statistics_period_s=0, statistics=None, active=False)
+    assert "virsh dommemstat GUEST --period 2" in found.command
+
+
+def test_a_guest_without_a_cgroup_of_its_own_is_advised_of() -> None:
+    (found,) = of_guest(traits=replace(GOOD, placeless=("uuid-web",)))
+    assert "no cgroup of its own" in found.what
+
+
+# --- in words --------------------------------------------------------------------------------------------
+
+
+def test_the_worst_comes_first_and_says_why_and_what_to_do() -> None:
+    text = describe_findings([told("fine things", "good"), unsafe("bad things", "harm", "mend it")])
+    assert text.splitlines() == [
+        "UNSAFE  host: bad things",
+        "        why: harm",
+        "        do:  mend it",
+        "note    host: fine things",
+        "        why: good",
+        "unsafe: see above what has to be mended",
+    ]
+
+
+def test_a_finding_of_many_guests_is_told_once() -> None:
+    findings = [told("same", "why", of=f"guest-{number}") for number in range(9)]
+    text = describe_findings(findings)
+    assert text.count("same") == 1
+    assert "guest-0, guest-1, guest-2, guest-3, guest-4, guest-5 and 3 more: same" in text
+
+
+def test_a_command_names_the_guest_as_the_shell_takes_it_where_there_is_one() -> None:
+    findings = [unsafe("a", "b", "virsh edit GUEST", of=name) for name in ("web 1; rm -rf /", "db")]
+    assert "do:  virsh edit 'web 1; rm -rf /'" in describe_findings(findings[:1])
+    assert "do:  virsh edit GUEST" in describe_findings(findings)
+    assert report(findings)["findings"][1]["command"] == "virsh edit db"
+
+
+def test_a_guests_name_cannot_pretend_to_be_another_line() -> None:
+    text = describe_findings([told("x", "y", of="web\nnote    host: all is well\x1b[2J")])
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 3
+
+
+def test_a_report_is_json_with_the_worst_severity() -> None:
+    answer = json.loads(json.dumps(report([told("a", "b"), unsafe("c", "d", "e")])))
+    assert answer["worst"] == "unsafe"
+    assert answer["findings"][1] == {
+        "severity": "unsafe", "subject": "host", "what": "c", "why": "d", "command": "e",
+    }  # fmt: skip
+    assert report([])["worst"] == "told"
