@@ -12,7 +12,7 @@ python=/opt/balloond/bin/python
 status=0
 
 echo "== this host with the service"
-HOST_CHECKS=yes "$python" -m pytest -p no:cacheprovider -v --tb=short -rs tests/host || status=1
+HOST_CHECKS=yes "$python" -m pytest -p no:cacheprovider -v --tb=short -rsP tests/host || status=1
 
 if [ "${END_TO_END:-yes}" = yes ]; then
   echo "== end to end, on real guests ($("$python" -m balloond.lab probe))"

@@ -5,6 +5,7 @@ Every attempt writes back what was there, or fails before anything changed. Argu
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import mmap
@@ -42,7 +43,8 @@ def create(path: str) -> Callable[[], object]:
 
 
 def reclaim(scope: str) -> None:
-    Path(scope, "memory.reclaim").write_bytes(RECLAIM)
+    with contextlib.suppress(BlockingIOError):  # it may be asked, and without swap there was less to be had
+        Path(scope, "memory.reclaim").write_bytes(RECLAIM)
 
 
 def pressure(path: str) -> Callable[[], object]:

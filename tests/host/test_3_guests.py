@@ -48,7 +48,7 @@ def test_guests_scopes_are_found_however_odd_their_names(nested: Nested) -> None
         scope = nested.scope(guest)
         assert scope.parent == CGROUPS / SLICE
         assert scope.name.startswith("machine-qemu")
-        assert str(guest.pid) in (scope / "libvirt/emulator/cgroup.procs").read_text().split()
+        assert str(guest.pid) in (scope / "libvirt/cgroup.procs").read_text().split()
         until(lambda guest=guest: told_of(guest), f"the daemon to know {guest.name!r}")  # type: ignore[misc]
         assert told_of(guest)["name"] == guest.name
         assert told_of(guest)["rss"] > 50 * MIB

@@ -15,7 +15,7 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from balloond.lab.faults import LabError
 from balloond.units import GIB
@@ -25,6 +25,7 @@ HERE: Final = Path(__file__).parent
 SUITE: Final = "bookworm"
 PYTHON: Final = "3.11"  # that suite's; the wheels are fetched for it
 DISK_SIZE: Final = 8 * GIB  # sparse; 1.5 GiB are used, guests' disks and swap are within the rest
+BUILD_S: Final = 1800.0  # for each of the builder's steps; the longest took five minutes on a busy machine
 INPUTS: Final = (
     HERE / "build-root.sh",
     HERE / "host-test.service",
@@ -133,9 +134,20 @@ def _build_in(building: Path, log: Path) -> None:
     shutil.rmtree(root)
 
 
-def _run(command: list[str], output: object) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-    )  # type: ignore[call-overload]
+def _run(command: list[str], output: IO[str]) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=BUILD_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"the test host's disk can't be built: {command[0]} took {BUILD_S:.0f} s") from error
     if done.returncode:
-        raise LabError(f"the test host's disk can't be built: {command[0]} ended with {done.returncode}")
+        end = Path(output.name).read_text(errors="replace")[-1500:]
+        raise LabError(
+            f"the test host's disk can't be built: {command[0]} ended with {done.returncode}; it said\n{end}"
+        )
