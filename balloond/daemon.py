@@ -73,14 +73,14 @@ class Guests(Protocol):
 
 
 class World(loop.World, Protocol):
-    """The host, as something that is left tidy too."""
+    """What the daemon needs of the host besides: that it wakes us, and that it is left as it was found."""
 
     @property
     def pressure_file(self) -> str | None:
         """Where the pool's pressure is told of; None: the whole host's must do."""
 
-    def put_back(self) -> None:
-        """Undoes what was set at the host and would outlive us."""
+    def put_back(self) -> tuple[str, ...]:
+        """Says what could not be put back."""
 
 
 class Settings:
@@ -123,7 +123,7 @@ class Settings:
 class Witness:
     """A world that remembers what was last seen of it, for the case that deciding on it fails."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: loop.World) -> None:
         self._world = world
         self.seen: Snapshot | None = None
 
@@ -136,13 +136,6 @@ class Witness:
 
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
         return self._world.take(measures)
-
-    @property
-    def pressure_file(self) -> str | None:
-        return self._world.pressure_file
-
-    def put_back(self) -> None:
-        self._world.put_back()
 
 
 class Daemon:
@@ -161,7 +154,7 @@ class Daemon:
         journal: Journal | None = None,
     ) -> None:
         self._settings = settings
-        self._world = Witness(world)
+        self._host, self._world = world, Witness(world)
         self._guests = guests
         self._metrics = metrics
         self._history = history
@@ -185,7 +178,6 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
-        self._world.put_back()  # what a daemon that was killed left
         try:
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
@@ -218,7 +210,7 @@ class Daemon:
         self._notifier.alive()
         if self._history.tick is not None:
             self._notifier.status(in_short(self._history.tick), now_s)
-        self._pressure.watch(self._world.pressure_file or HOST_PRESSURE)
+        self._pressure.watch(self._host.pressure_file or HOST_PRESSURE)
         self._waker.wait(
             began_s=self._began_s,
             interval_s=config.interval_s * (HURRY if self._hurries() else 1.0),
@@ -258,7 +250,7 @@ class Daemon:
         self._metrics.reloaded(ok=self._settings.reload())
         self._metrics.mode = self._settings.current.mode
         if self._settings.current.mode is Mode.OBSERVE:
-            self._world.put_back()
+            self._put_back()
         self._server_due_s = float("-inf")
         self._notifier.ready()
 
@@ -280,7 +272,7 @@ class Daemon:
     def _leave(self, last: Tick | None) -> None:
         """Leaves the guests with what is free, since nobody will give it to them later."""
         config = self._settings.current
-        self._world.put_back()
+        self._put_back()
         ends_s = time.monotonic() + FAREWELL_S
         actions = farewell(config, last) if last is not None and config.mode is Mode.ACTIVE else ()
         for done, action in enumerate(actions):
@@ -298,6 +290,10 @@ class Daemon:
                     detail=outcome.detail or None,
                 )
         self._guests.restore_periods(RESTORE_S)
+
+    def _put_back(self) -> None:
+        for detail in self._host.put_back():
+            self._log.warning("not put back", what=detail)
 
     def _report_bug(self) -> None:
         """Everything that is needed to find out: what was raised, the last tick, and what was seen after it."""
@@ -436,7 +432,7 @@ def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:
                 config=lambda: settings.current,
                 monotonic=time.monotonic,
                 wall=time.time,
-                state_directory=config.state_directory,
+                state=Path(config.state_directory),
             ),
             guests=guests,
             metrics=metrics,

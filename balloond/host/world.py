@@ -96,7 +96,8 @@ class _Look:
 
 
 class RealWorld:
-    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's."""
+    """`loop.World` on a real host. `config` gives the configuration in force; the clocks are time's; in `state`
+    stands what is to be put back."""
 
     def __init__(
         self,
@@ -105,8 +106,8 @@ class RealWorld:
         config: Callable[[], Config],
         monotonic: Callable[[], float],
         wall: Callable[[], float],
+        state: Path,
         root: Path = Path("/"),
-        state_directory: str = Config().state_directory,
     ) -> None:
         self._guests = guests
         self._config = config
@@ -119,7 +120,8 @@ class RealWorld:
         self._places: dict[str, Place] = {}
         self._cgroups: dict[str, GuestCgroup] = {}
         self._cgroups_due_s = float("-inf")
-        self._relief = Relief(self._root, Path(self._root.real(state_directory)))
+        self._relief = Relief(self._root, state)
+        self._relief.put_back()  # what a daemon that was killed left: it is decided anew
         self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
 
     def observe(self) -> Snapshot:
@@ -158,9 +160,9 @@ class RealWorld:
         ends_s = self._monotonic() + TAKE_MOST_S
         return tuple(self._take(measure, ends_s) for measure in measures)
 
-    def put_back(self) -> None:
-        """Undoes what was set at the host and would outlive the daemon, this one or one that was killed."""
-        self._relief.put_back()
+    def put_back(self) -> tuple[str, ...]:
+        """Leaves the host's own settings as they were found; says what could not be."""
+        return self._relief.put_back()
 
     def close(self) -> None:
         self._processes.close()

@@ -145,6 +145,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         config=lambda: holder[0].config,
         monotonic=clock,
         wall=lambda: clock.now_s + 1e9,
+        state=tmp_path / "state",
         root=tmp_path,
     )
     scene = Scene(root=tmp_path, clock=clock, guests=guests, world=world, config=Config())
@@ -399,7 +400,7 @@ def test_a_soft_limit_is_set_and_put_back(scene: Scene) -> None:
     (measured,) = scene.world.take([LIMIT])
     assert (measured.measure, measured.result) == (LIMIT, Result.DONE)
     assert text(scene, f"{own}/memory.high") == str(GIB)
-    assert (scene.root / "run/balloond/limits.json").exists()
+    assert (scene.root / "state/limits.json").exists()
     scene.world.put_back()
     assert text(scene, f"{own}/memory.high") == "max"
 
