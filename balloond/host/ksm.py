@@ -16,9 +16,9 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from balloond.host import notes
 from balloond.host.files import Root
 from balloond.host.kernel import KSM, read_ksm_settings
-from balloond.host.notes import read_notes, write_notes
 from balloond.model import Ksm, KsmSettings, Result
 from balloond.policy.merging import ADVISOR, back
 
@@ -95,7 +95,7 @@ class Merging:
         self._found = self._put = None
 
     def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:
-        write_notes(self._path, {"found": asdict(found), "put": put and asdict(put)})
+        notes.keep(self._path, {"found": asdict(found), "put": put and asdict(put)})
         self._found, self._put = found, put
 
     def _write(self, name: str, value: int | str) -> None:
@@ -160,7 +160,9 @@ def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]
 def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
     """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
     left at is None while it is being changed."""
-    noted = read_notes(path)
+    noted = notes.kept(path)
+    if not isinstance(noted, dict):
+        return None, None
     found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))
     return (found, put) if found else (None, None)
 

@@ -165,8 +165,7 @@ class RealWorld:
 
     def put_back(self) -> tuple[str, ...]:
         """Leaves the host's own settings as they were found; says what could not be."""
-        self._relief.put_back()
-        return tuple(filter(None, (self._put_merging_back(),)))
+        return (*self._relief.put_back(), *filter(None, (self._put_merging_back(),)))
 
     def close(self) -> None:
         self._processes.close()
