@@ -19,8 +19,9 @@ from balloond.value import value
 
 POOL_LOW: Final = 0.6
 POOL_HIGH: Final = 1.5
-"""The pool is refilled when it falls below the first share of its size, and given away above the second: between
-the two nothing moves, which is what keeps guests from flipping direction."""
+"""The pool is refilled when it falls below the first share of what is to be kept of it now, and given away above
+the second of all that it should be: between the two nothing moves, which keeps guests from flipping direction. (Given
+away above what is kept now, memory came and went as wants were forgotten: simulator, seed 283.)"""
 
 BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
@@ -116,8 +117,8 @@ def moves(
         _hand_out(positions, free, purse.left, made, Reason.FITS, now_s)
     elif purse.unmet or pool_left < POOL_LOW * pool:
         _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
-    elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * pool:
-        _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS, now_s)
+    elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * ledger.pool:
+        _hand_out(positions, free, purse.left - ledger.pool, made, Reason.SURPLUS, now_s)
     given = any(
         move.target is not None and move.target < positions[i].guest.actual for i, move in made.items()
     )
