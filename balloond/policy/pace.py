@@ -20,8 +20,8 @@ from balloond.value import value
 POOL_LOW: Final = 0.6
 POOL_HIGH: Final = 1.5
 """The pool is refilled when it falls below the first share of what is to be kept of it now, and given away above
-the second of all that it should be: between the two nothing moves, which keeps guests from flipping direction. (Given
-away above what is kept now, memory came and went as wants were forgotten: simulator, seed 283.)"""
+the second of all that it should be: between the two nothing moves, which keeps guests from flipping direction.
+Given away above what is kept now, memory came and went as wants were forgotten (simulator, seed 283)."""
 
 BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
