@@ -47,11 +47,15 @@ LEAST_PAGES: Final = 10
 MOST_PAGES: Final = 30_000
 """A step: the kernel's advisor knows no longer one either; at a microsecond a page it takes 30 ms."""
 
-COST_GUESS_S: Final = 10e-6
+COST_DEAR_S: Final = 14e-6
 COST_LEAST_S: Final = 1e-7
 COST_MOST_S: Final = 1e-3
-"""What a page costs ksmd. Until it was measured it is taken for dear: 0.4 us (nothing new), 1 (first visit), 7 (in
-vain) and 14 (merged) were seen on a Xeon with kernel 6.18."""
+"""What a page costs ksmd: 0.4 us (nothing new), 1 (first visit), 7 (in vain) and 14 (merged) were seen on a Xeon
+with kernel 6.18. Until it was measured it is taken for dear."""
+
+SURPRISE: Final = 2.5
+"""Of its share: what ksmd would take if all pages before it were suddenly dear. Two seconds of that, until it is
+seen, are the tenth of WINDOW_S by which the share may be exceeded."""
 
 COST_S: Final = 10.0
 COST_RISE: Final = 0.7
@@ -113,7 +117,7 @@ class Gauge:
     at_s: float
     cpu_s: float | None
     scanned: int | None
-    cost_s: float = COST_GUESS_S  # CPU a page
+    cost_s: float = COST_DEAR_S  # CPU a page
     debt_s: float = 0.0  # CPU that it took beyond its share
     used: float | None = None  # of one processor, averaged over WINDOW_S
 
@@ -361,7 +365,7 @@ def _pace(ksm: Ksm, candidates: int, rung: Rung, cap: float, gauge: Gauge) -> Ks
     """The settings for that pace. ksmd works for pages * cost and sleeps; its share is the one over the sum."""
     target_s = PACES[rung][0]
     aim = max(LOWEST * cap, cap - gauge.debt_s / REPAID_S)
-    most = _pages(aim, gauge.cost_s)
+    most = min(_pages(aim, gauge.cost_s), _pages(SURPRISE * cap, COST_DEAR_S))
     pages = min(most, _pages(candidates / PAGE / target_s * gauge.cost_s, gauge.cost_s))
     has, starts = ksm.pages_to_scan, ksm.run != 1
     to = KsmSettings(run=1, sleep_ms=SLEEP_MS)
