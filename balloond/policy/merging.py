@@ -165,7 +165,7 @@ def steer(
         assert cap is not None  # noqa: S101  (this is mode steer)
         course, to = _merge(ksm, before, host.total, mergeable(guests), rung, cap, now_s)
     if before.stance is Stance.YIELDING is not course.stance:  # from now on they are ours, however they stand
-        change: KsmSettings | None = to or KsmSettings(run=1 if ksm.run == 1 else 0)
+        change: KsmSettings | None = over(replace(ksm.settings, run=1 if ksm.run == 1 else 0), to)
     else:
         change = to and differing(to, ksm.settings)
     verdict = MergingVerdict(
@@ -189,15 +189,14 @@ def back(ksm: Ksm) -> KsmSettings | None:
     found = replace(ksm.found, run=0) if ksm.found.run == 2 else ksm.found
     if ksm.settings.advisor == found.advisor == ADVISOR:  # it has gone on from there by itself
         found = replace(found, pages_to_scan=None)
-    change = differing(replace(found, **dict.fromkeys(strange(ksm))), ksm.settings)
+    change = differing(replace(found, **dict.fromkeys(strange(ksm.put, ksm.settings))), ksm.settings)
     if change is not None and change.advisor is not None:  # the kernel sets the pages anew with it
         change = replace(change, pages_to_scan=found.pages_to_scan)
     return change
 
 
-def strange(ksm: Ksm) -> tuple[str, ...]:
+def strange(put: KsmSettings | None, now: KsmSettings) -> tuple[str, ...]:
     """The names of settings that are neither as we left them nor as the kernel changes them by itself."""
-    put, now = ksm.put, ksm.settings
     if put is None:
         return ()
     own = {"pages_to_scan"} if now.advisor == ADVISOR else set()
@@ -218,6 +217,12 @@ def differing(wanted: KsmSettings, now: KsmSettings) -> KsmSettings | None:
         if getattr(wanted, name) is not None and getattr(now, name) not in (None, getattr(wanted, name))
     }
     return KsmSettings(**change) if change else None
+
+
+def over(under: KsmSettings, above: KsmSettings | None) -> KsmSettings:
+    """`under`, with what `above` names in its place."""
+    given = {each.name: getattr(above, each.name, None) for each in fields(KsmSettings)}
+    return replace(under, **{name: value for name, value in given.items() if value is not None})
 
 
 # --- the operator's three modes --------------------------------------------------------------------------
@@ -245,7 +250,7 @@ def _yield(ksm: Ksm, before: Course, now_s: float) -> _Next | None:
         if now_s - since_s >= before.wait_s:
             return None
         return replace(before, since_s=since_s, seen=ksm.settings), None
-    if before.stance is Stance.LEFT or not (theirs := strange(ksm)):
+    if before.stance is Stance.LEFT or not (theirs := strange(ksm.put, ksm.settings)):
         return None
     why = f"somebody else sets {', '.join(theirs)} (ksmtuned, MOM, tuned, a person?): left to them while they do"
     course = _go(before, Stance.YIELDING, why, now_s)

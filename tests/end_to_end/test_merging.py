@@ -131,7 +131,7 @@ def test_when_all_merged_pages_are_rewritten_at_once_nobody_dies_and_the_reserve
         daemon = arena.daemon(host={"reserve": "64MiB", "pool": "25%"}, ksm={"mode": "steer"})
         until(lambda: ksm().saved >= 0.6 * HELD * (GUESTS - 1), "pages to be merged", limit_s=100)
         until(lambda: daemon.metric("balloond_host_covered") == 1, "the ledger to be covered", limit_s=60)
-        saved, kills = ksm().saved, arena.pool.oom_kills()
+        saved, pool, kills = ksm().saved, 0.25 * 1900 * MIB, arena.pool.oom_kills()
         least = daemon.metric("balloond_host_available_bytes")
         began_s, back_s = time.monotonic(), None
         for guest in guests:
@@ -145,8 +145,8 @@ def test_when_all_merged_pages_are_rewritten_at_once_nobody_dies_and_the_reserve
             f"{least / MIB:.0f} MiB were available at the worst"
         )
         assert back_s is not None
-        assert ksm().saved < 0.3 * saved
-        assert least >= 64 * MIB
+        assert saved - ksm().saved > 3 * 64 * MIB  # a storm indeed; what guests' kernels share stays merged
+        assert least >= 64 * MIB + 0.6 * pool  # the pool is refilled below that, and the loan was none of it
         assert arena.pool.oom_kills() == kills
         assert not arena.lost()
         assert [guest.report().oom_kills for guest in guests] == [0] * GUESTS
