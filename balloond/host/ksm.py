@@ -95,7 +95,7 @@ class Merging:
     def forget(self) -> None:
         """From now on things count as they are."""
         with contextlib.suppress(OSError):  # a note too many is put back once more
-            self._path.unlink()
+            notes.drop(self._path)
         self._found = self._put = None
 
     def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:

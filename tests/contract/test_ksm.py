@@ -77,6 +77,13 @@ def test_it_is_put_back_after_a_restart_and_the_note_goes(tree: Root) -> None:
     assert list(state(tree).iterdir()) == []
 
 
+def test_what_a_killed_writer_left_of_a_note_goes_with_it(tree: Root) -> None:
+    merging(tree).set(TO)
+    (state(tree) / f".{NAME}.new").write_text("{")
+    merging(tree).forget()
+    assert list(state(tree).iterdir()) == []
+
+
 def test_set_as_it_was_found_there_is_nothing_left_to_put_back(tree: Root) -> None:
     one = merging(tree)
     one.set(TO)

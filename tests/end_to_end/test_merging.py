@@ -6,6 +6,9 @@ The kernel's merging is the whole machine's: what was found is put back after ea
 from __future__ import annotations
 
 import os
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -194,3 +197,41 @@ def test_off_merges_nothing_and_takes_apart_what_is_merged(found: KsmSettings, l
         until(lambda: stance(daemon, "off"), "the daemon to see it")
         assert daemon.stop() == 0
         assert ksm().run != 1  # who wants none does not want it back
+
+
+RESTLESS = """
+import random, sys
+from pathlib import Path
+from balloond.host.files import Root
+from balloond.host.ksm import Merging
+from balloond.model import KsmSettings
+merging = Merging(Root(), Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    chosen = KsmSettings(sleep_ms=random.randint(1, 99), pages_to_scan=random.randint(1, 9999), run=0,
+                         advisor=random.choice(("none", "scan-time")), advisor_target_s=random.randint(1, 999))
+    merging.set(chosen)
+"""
+
+
+def test_killed_at_fifty_random_instants_of_writing_nothing_of_ours_is_left(
+    found: KsmSettings, tmp_path: Path
+) -> None:
+    """No guests: it is the kernel's files that are written, in the midst of which the writer dies."""
+    chance = random.Random(4)
+    for _ in range(50):
+        with subprocess.Popen(
+            [sys.executable, "-c", RESTLESS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            time.sleep(chance.uniform(0, 0.02))
+            writer.kill()
+        seen = read_ksm(Root())
+        assert seen is not None
+        if chance.random() < 0.5:  # else the next writer finds the notes of several dead ones
+            Merging(Root(), tmp_path).put_back(seen)
+            assert read_ksm_settings(Root()) == found
+    Merging(Root(), tmp_path).put_back(ksm())
+    assert read_ksm_settings(Root()) == found
+    assert list(tmp_path.iterdir()) == []
