@@ -14,7 +14,7 @@ from typing import Any
 def keep(path: Path, note: object) -> None:
     """Replaces the note; returns when it is on disk. Raises OSError when it can't be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
+    fresh = _fresh(path)
     with fresh.open("w") as file:
         json.dump(note, file)
         file.flush()
@@ -28,3 +28,13 @@ def kept(path: Path) -> Any:  # Any: the caller checks what it finds there
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def drop(path: Path) -> None:
+    """Removes the note, and what a killed writer left of one. Raises OSError when it can't."""
+    path.unlink(missing_ok=True)
+    _fresh(path).unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

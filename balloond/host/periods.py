@@ -52,7 +52,7 @@ class Periods:
                 self._path, {uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()}
             )
         else:
-            self._path.unlink(missing_ok=True)
+            on_disk.drop(self._path)
         self._notes = notes
 
 
