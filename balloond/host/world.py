@@ -16,7 +16,7 @@ from typing import Final, Protocol, assert_never
 from balloond.config.settings import Config, KsmMode, Mode
 from balloond.host.cgroup import Place, Pool, find_pool, read_guest
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host, read_ksm
+from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
 from balloond.host.ksm import Merging
 from balloond.host.processes import Process, Processes
 from balloond.host.relief import Relief
@@ -217,6 +217,8 @@ class RealWorld:
         if figures is not None:
             figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
+        if figures is not None and len(self._pids) == len(self._seen):
+            figures = replace(figures, ksm=without_the_ended(figures.ksm, self._root, self._pids.values()))
         managed = _managed(config, self._seen)
         pool = None
         if figures is not None:
