@@ -421,3 +421,69 @@ def test_unmerging_is_never_put_back() -> None:
 
 def test_where_nothing_was_set_nothing_is_put_back() -> None:
     assert back(Ksmd().ksm) is None
+
+
+# --- in words --------------------------------------------------------------------------------------------
+
+
+def words(ksmd: Ksmd) -> tuple[Stance, str]:
+    return ksmd.told[-1].stance, ksmd.told[-1].words
+
+
+def test_what_is_done_while_merging_is_said_and_why_it_rests() -> None:
+    ksmd = Ksmd(candidates=0)
+    ksmd.tick(STEER, Rung.YELLOW)
+    assert words(ksmd) == (Stance.RESTING, "no guest's memory may be merged")
+    ksmd.candidates = SMALL
+    ksmd.tick(STEER, Rung.YELLOW)
+    assert words(ksmd) == (
+        Stance.MERGING,
+        "the host is yellow: all once in 25 s, with 50% of a processor at most",
+    )
+    ksmd.tick(STEER, Rung.GREEN)
+    assert words(ksmd)[1] == "the host is green: all once in 600 s, with 20% of a processor at most"
+    ksmd.equal = 0.0
+    run(ksmd, STEER, Rung.ORANGE, 120)
+    assert words(ksmd)[0] is Stance.RESTING
+    assert words(ksmd)[1].startswith("0 pages net were merged in 3 scans for ")
+    assert words(ksmd)[1].endswith(" s of CPU; what is merged is kept, and in 5 min it is tried again")
+
+
+def test_what_is_done_to_stop_merging_is_said() -> None:
+    ksmd = Ksmd(settings=replace(FOUND, run=1), saved=GIB)
+    said = []
+    for spare in (0, 0, 2 * GIB, 2 * GIB):
+        ksmd.tick(OFF, Rung.GREEN, spare=spare)
+        said.append(words(ksmd))
+    ksmd.saved = 1.0 * GIB  # it was not taken apart yet
+    ksmd.tick(OFF, Rung.GREEN, spare=2 * GIB)
+    assert [*said, words(ksmd)] == [
+        (Stance.KEPT, "nothing more is to be merged"),
+        (Stance.KEPT, "what is merged stays so: apart it needs 1 GiB more, and 0 B are to spare"),
+        (Stance.UNMERGING, "1 GiB are taken apart, as 2 GiB are to spare"),
+        (Stance.OFF, "nothing is merged"),
+        (Stance.UNMERGING, "what was merged is taken apart"),
+    ]
+
+
+def test_who_else_is_at_work_and_what_is_left_alone_is_said() -> None:
+    ksmd = Ksmd(candidates=GIB)
+    ksmd.tick(LEAVE, Rung.GREEN)
+    assert words(ksmd) == (Stance.LEFT, "left as it is")
+    run(ksmd, STEER, Rung.YELLOW, 20)
+    ksmd.tick(LEAVE, Rung.GREEN)
+    assert words(ksmd) == (Stance.LEFT, "put back as it was found")
+    run(ksmd, STEER, Rung.YELLOW, 20)
+    ksmd.meddle(pages_to_scan=1, sleep_ms=7)
+    ksmd.tick(STEER, Rung.YELLOW)
+    assert words(ksmd) == (
+        Stance.YIELDING,
+        "somebody else sets pages_to_scan, sleep_ms (ksmtuned, MOM, tuned, a person?): "
+        "left to them while they do",
+    )
+
+
+def test_where_nothing_is_to_spare_nothing_is_said_to_be() -> None:
+    ksmd = Ksmd(saved=GIB)
+    ksmd.tick(OFF, Rung.GREEN, spare=-GIB)
+    assert words(ksmd)[1].endswith("and 0 B are to spare")
