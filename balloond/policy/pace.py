@@ -32,7 +32,8 @@ TURN_BANDS: Final = 2
 seen to give and take a thousandth of their size with every look (simulator, seeds 1835, 1885)."""
 
 MARGIN_USED: Final = 0.25
-"""A guest grows when so much of its margin is used, and not for each page."""
+"""A guest grows when so much of its margin is used, and not for each page; and it gives to the pool when it has so
+much more than it is entitled to, and not for each page that it forgets (simulator, seed 1076)."""
 
 GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
@@ -40,8 +41,10 @@ two samples of a ramp, and it turned with each (simulator, seed 361). One in dis
 but at red: it was grown for that very distress (seeds 82, 119)."""
 
 GIVEN_S: Final = 120.0
-"""For so long after it gave memory a guest gets no more than it works with: what it gave went to one who lacked
-it, or whose balloon did not take it, and would go to and fro with each try (simulator, seeds 292, 583, 1303)."""
+GIVEN_USED: Final = 0.75
+"""For so long after it gave memory a guest gets nothing from the surplus, and grows only when so much of its
+margin is used: what it gave went to one who lacked it, or whose balloon did not take it, and would go to and fro
+with each try (simulator, seeds 292, 583, 1303). Were all of it to be used first, a ramp would be met too late."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -164,7 +167,8 @@ def _grow_for_need(
         urgent = demand.suffers or demand.squeezed or deprived
         if not urgent and p.high >= demand.need + demand.margin:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
-        if not urgent and p.high >= demand.need and now_s - p.movement.shrunk_s < GIVEN_S:
+        gave = now_s - p.movement.shrunk_s < GIVEN_S
+        if not urgent and gave and p.high >= demand.need + int((1 - GIVEN_USED) * demand.margin):
             continue
         least = BAND_LEAST if demand.suffers or not p.gave else TURN_BANDS * p.band
         if lack < (least if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
@@ -213,7 +217,8 @@ def _shrink(
         if held and now_s - p.movement.grown_s < GROWN_S:
             continue
         surplus = p.low - max(p.entitlement, p.demand.need)
-        if surplus > (BAND_LEAST if unmet else p.band):
+        least = max(p.band, int(MARGIN_USED * p.demand.margin)) if reason is Reason.REFILL else p.band
+        if surplus > (BAND_LEAST if unmet else least):
             donors.append((-surplus, i))
     for negative, i in sorted(donors):
         if wanted <= 0:

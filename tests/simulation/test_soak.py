@@ -27,7 +27,7 @@ FOUND = (
     *(211, 225, 423, 593, 657),
     # Keeping a part of what it had been asked for was taken for a shrink of a guest with old numbers: the witness
     # was wrong. So it was of a driver that had vanished half a minute ago.
-    *(283, 28),
+    28,
     # A guest on a slow ramp was shrunk by a little between two samples.
     361,
     # A guest whose balloon had stalled changed everybody's entitlement from tick to tick.
@@ -46,6 +46,8 @@ FOUND = (
     *(1303, 1705, 1732, 1835, 1885),
     # A daemon that had just started granted memory that a guest was still growing into, for the one before.
     536,
+    # As the memory of a peak faded, a guest was grown for its margin, and gave it to the pool page by page.
+    *(283, 1076),
     # The simulator did not free the swap of a guest that was killed.
     1721,
     # Frozen numbers in fresh samples are a lie too; the witness took such a guest for honest.
