@@ -60,9 +60,13 @@ class Nested:
 def nested() -> Iterator[Nested]:
     home = leavings.begin()
     libvirtd = Libvirtd()
+    guests: tuple[Guest, ...] = ()
     try:
-        yield Nested(_running(libvirtd, home))
+        guests = _running(libvirtd, home)
+        yield Nested(guests)
     finally:
+        for guest in guests:
+            guest.disown()
         _end(libvirtd, home)
         libvirtd.close()
         leavings.clear(home)
@@ -89,8 +93,13 @@ def _boot(libvirtd: Libvirtd, home: Path, *, kvm: bool, limit_s: float) -> tuple
             machine, name=name, partition="/machine", image=image.build(), kvm=kvm, serial=serial, swap=None
         )
         guests.append(Guest(libvirtd=libvirtd, machine=machine, name=name, xml=xml, serial=serial))
-    for guest in guests:
-        guest.wait(limit_s)
+    try:
+        for guest in guests:
+            guest.wait(limit_s)
+    except LabError:
+        for guest in guests:
+            guest.disown()
+        raise
     return tuple(guests)
 
 
