@@ -104,7 +104,7 @@ def test_killed_at_any_instant_it_takes_up_or_puts_back_and_leaves_nothing_behin
         assert all(Path(path).parent.name in told for path in changed), "set, and not noted"
         noted += bool(changed)
         daemon.launch()
-        time.sleep(dice.uniform(0.05, 3.0))
+        time.sleep(dice.uniform(0.05, 5.0))  # a limit is set some 3 s after a start
     daemon.kill()
     daemon.start()
     until(lambda: daemon.metric("balloond_ticks_total") >= 3, "a few turns")
@@ -114,4 +114,4 @@ def test_killed_at_any_instant_it_takes_up_or_puts_back_and_leaves_nothing_behin
     assert list(daemon.state.iterdir()) == []
     assert not any("<stats" in guest.domain.XMLDesc() for guest in others)
     assert not arena.lost()
-    assert noted >= KILLS / 10, "it was rarely killed while a limit was set"  # 10 of 50 on two busy cores
+    assert noted >= KILLS / 10, "it was rarely killed while a limit was set"
