@@ -70,7 +70,7 @@ class Guests(Protocol):
 
 
 class World(loop.World, Protocol):
-    """What the daemon needs of the host besides: that it is left as it was found."""
+    """What the daemon needs of the host besides: that it wakes us, and that it is left as it was found."""
 
     @property
     def pressure_file(self) -> str | None:
@@ -123,7 +123,7 @@ class Settings:
 class Witness:
     """A world that remembers what was last seen of it, for the case that deciding on it fails."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: loop.World) -> None:
         self._world = world
         self.seen: Snapshot | None = None
 
@@ -136,16 +136,6 @@ class Witness:
 
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
         return self._world.take(measures)
-
-    @property
-    def pressure_file(self) -> str | None:
-        return self._world.pressure_file
-
-    def take_up(self) -> None:
-        self._world.take_up()
-
-    def put_back(self) -> tuple[str, ...]:
-        return self._world.put_back()
 
 
 class Daemon:
@@ -164,7 +154,7 @@ class Daemon:
         journal: Journal | None = None,
     ) -> None:
         self._settings = settings
-        self._world = Witness(world)
+        self._host, self._world = world, Witness(world)
         self._guests = guests
         self._metrics = metrics
         self._history = history
@@ -188,7 +178,7 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
-        self._world.take_up()
+        self._host.take_up()
         try:
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
@@ -221,7 +211,7 @@ class Daemon:
         self._notifier.alive()
         if self._history.tick is not None:
             self._notifier.status(in_short(self._history.tick), now_s)
-        self._pressure.watch(self._world.pressure_file or HOST_PRESSURE)
+        self._pressure.watch(self._host.pressure_file or HOST_PRESSURE)
         self._waker.wait(
             began_s=self._began_s,
             interval_s=config.interval_s * (loop.HURRY if self._hurries() else 1.0),
@@ -303,7 +293,7 @@ class Daemon:
         self._guests.restore_periods(RESTORE_S)
 
     def _put_back(self) -> None:
-        for detail in self._world.put_back():
+        for detail in self._host.put_back():
             self._log.warning("not put back", what=detail)
 
     def _report_bug(self) -> None:

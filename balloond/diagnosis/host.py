@@ -128,7 +128,7 @@ def _huge_pages(traits: Traits) -> Iterator[Finding]:
     elif traits.huge_pages is not None and (traits.max_ptes_none or 0) > 0:
         yield advice(
             f"khugepaged may fill {traits.max_ptes_none} missing pages to make a huge one",
-            "it may bring back the memory that a balloon has released, a huge page at a time",
+            "memory that a balloon has released comes back a huge page at a time, where one page of it is in use",
             "echo 0 > /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none",
         )
 

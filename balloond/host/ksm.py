@@ -16,11 +16,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from balloond.host import notes
 from balloond.host.files import Root
 from balloond.host.kernel import KSM, read_ksm_settings
-from balloond.host.notes import read_notes, write_notes
 from balloond.model import Ksm, KsmSettings, Result
-from balloond.policy.merging import ADVISOR, back
+from balloond.policy.merging import ADVISOR, back, strange
 
 NAME: Final = "merging.json"
 NO_ADVISOR: Final = "none"
@@ -61,7 +61,10 @@ class Merging:
     def set(self, to: KsmSettings) -> tuple[Result, str]:
         """Sets what `to` names, in the order that the kernel takes; says what came of it."""
         before = read_ksm_settings(self._root)
-        found = self._found or before
+        theirs = strange(self._put, before)
+        taken = {name: getattr(before, name) for name in theirs if getattr(to, name) is not None}
+        left = {name: getattr(self._put, name) for name in theirs if name not in taken}
+        found = replace(self._found or before, **taken)  # what others set since is what was found
         refusal = ""
         try:
             self._note(found, None)
@@ -70,6 +73,7 @@ class Merging:
         except OSError as error:
             refusal = f"{error.filename}: {error.strerror}"
         put = read_ksm_settings(self._root)
+        put = replace(put, **left)  # and what is left to them is still not ours
         put = replace(put, run=2) if to.run == 2 and not refusal else put  # the process does it about now
         try:
             if put == found:
@@ -91,11 +95,11 @@ class Merging:
     def forget(self) -> None:
         """From now on things count as they are."""
         with contextlib.suppress(OSError):  # a note too many is put back once more
-            self._path.unlink()
+            notes.drop(self._path)
         self._found = self._put = None
 
     def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:
-        write_notes(self._path, {"found": asdict(found), "put": put and asdict(put)})
+        notes.keep(self._path, {"found": asdict(found), "put": put and asdict(put)})
         self._found, self._put = found, put
 
     def _write(self, name: str, value: int | str) -> None:
@@ -160,7 +164,9 @@ def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]
 def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
     """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
     left at is None while it is being changed."""
-    noted = read_notes(path)
+    noted = notes.kept(path)
+    if not isinstance(noted, dict):
+        return None, None
     found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))
     return (found, put) if found else (None, None)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-from balloond.host.notes import read_notes, write_notes
+from balloond.host import notes as on_disk
 
 NAME: Final = "periods.json"
 
@@ -47,13 +47,18 @@ class Periods:
     def _write(self, notes: dict[str, Note]) -> None:
         if notes == self._notes:
             return
-        write_notes(self._path, {uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()})
+        if notes:
+            on_disk.keep(
+                self._path, {uuid: {"was": note.was, "put": note.put} for uuid, note in notes.items()}
+            )
+        else:
+            on_disk.drop(self._path)
         self._notes = notes
 
 
 def _read(path: Path) -> dict[str, Note]:
-    found = cast(dict[str, Any], read_notes(path))  # Any: whatever the file holds
     try:
-        return {uuid: Note(was=int(note["was"]), put=int(note["put"])) for uuid, note in found.items()}
-    except (ValueError, TypeError, KeyError):
+        found = on_disk.kept(path)
+        return {str(uuid): Note(was=int(note["was"]), put=int(note["put"])) for uuid, note in found.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # without notes nothing is put back, which harms nobody: statistics are merely kept on

@@ -16,18 +16,17 @@ memory.max, memory.limit_in_bytes, or any other limit at which the kernel kills.
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 from balloond.host.cgroup import SOFT_LIMIT_V1, SOFT_LIMIT_V2, TREE, Place, guest_directory
 from balloond.host.files import Root
-from balloond.host.notes import read_notes, write_notes
+from balloond.host.notes import keep, kept
 from balloond.model import LimitSoftly, Reclaim, Result
 from balloond.units import PAGE, format_size
 
@@ -114,14 +113,14 @@ class Relief:
         except OSError as failed:
             return Result.REFUSED, str(failed)
 
-    def put_back(self) -> None:
-        """Ends what is under way, and lifts every soft limit that we, or a daemon before us, set. What can't be
-        put back now stays noted, for the next daemon."""
+    def put_back(self) -> tuple[str, ...]:
+        """Ends what is under way, and lifts every soft limit that we, or a daemon before us, set. Says what can't
+        be put back now; it stays noted, for the next daemon."""
         for reclaiming in self._running.values():
             reclaiming.end()
         self._running.clear()
-        for uuid in tuple(self._notes):
-            self._lift(uuid)
+        came = [self._lift(uuid) for uuid in tuple(self._notes)]
+        return tuple(detail for result, detail in came if result is not Result.DONE)
 
     def _set(self, note: Note) -> tuple[Result, str]:
         """Raises OSError when no process can be started."""
@@ -144,7 +143,10 @@ class Relief:
         return Result.DONE, ""
 
     def _note(self, notes: dict[str, Note]) -> None:
-        write_notes(self._path, {uuid: asdict(note) for uuid, note in notes.items()})
+        if notes:
+            keep(self._path, {uuid: asdict(note) for uuid, note in notes.items()})
+        else:
+            self._path.unlink(missing_ok=True)
         self._notes = notes
 
 
@@ -190,15 +192,14 @@ def _write(path: str, text: str, most_s: float) -> subprocess.Popen[bytes]:
 
 
 def _read(path: Path) -> dict[str, Note]:
-    found = cast(dict[str, Any], read_notes(path))  # Any: whatever the file holds
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    try:
         notes = {
-            uuid: Note(file=str(note["file"]), was=str(note["was"]), put=str(note["put"]))
-            for uuid, note in found.items()
+            str(uuid): Note(file=str(note["file"]), was=str(note["was"]), put=str(note["put"]))
+            for uuid, note in kept(path).items()
         }
-        if all(_is_soft_limit(note.file) for note in notes.values()):
-            return notes
-    return {}
+    except (AttributeError, TypeError, KeyError):
+        return {}  # none, or a broken one: then nothing is known that could be put back
+    return notes if all(_is_soft_limit(note.file) for note in notes.values()) else {}
 
 
 def _is_soft_limit(file: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Final, Protocol, assert_never
 from balloond.config.settings import Config, KsmMode, Mode
 from balloond.host.cgroup import Place, Pool, find_pool, read_guest
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host, read_ksm
+from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
 from balloond.host.ksm import Merging
 from balloond.host.processes import Process, Processes
 from balloond.host.relief import Relief
@@ -165,8 +165,7 @@ class RealWorld:
 
     def put_back(self) -> tuple[str, ...]:
         """Leaves the host's own settings as they were found; says what could not be."""
-        self._relief.put_back()
-        return tuple(filter(None, (self._put_merging_back(),)))
+        return (*self._relief.put_back(), *filter(None, (self._put_merging_back(),)))
 
     def close(self) -> None:
         self._processes.close()
@@ -218,6 +217,8 @@ class RealWorld:
         if figures is not None:
             figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
+        if figures is not None and len(self._pids) == len(self._seen):
+            figures = replace(figures, ksm=without_the_ended(figures.ksm, self._root, self._pids.values()))
         managed = _managed(config, self._seen)
         pool = None
         if figures is not None:

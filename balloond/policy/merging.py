@@ -47,11 +47,15 @@ LEAST_PAGES: Final = 10
 MOST_PAGES: Final = 30_000
 """A step: the kernel's advisor knows no longer one either; at a microsecond a page it takes 30 ms."""
 
-COST_GUESS_S: Final = 10e-6
+COST_DEAR_S: Final = 14e-6
 COST_LEAST_S: Final = 1e-7
 COST_MOST_S: Final = 1e-3
-"""What a page costs ksmd. Until it was measured it is taken for dear: 0.4 us (nothing new), 1 (first visit), 7 (in
-vain) and 14 (merged) were seen on a Xeon with kernel 6.18."""
+"""What a page costs ksmd: 0.4 us (nothing new), 1 (first visit), 7 (in vain) and 14 (merged) were seen on a Xeon
+with kernel 6.18. Until it was measured it is taken for dear."""
+
+SURPRISE: Final = 2.5
+"""Of its share: what ksmd would take if all pages before it were suddenly dear. Two seconds of that, until it is
+seen, are the tenth of WINDOW_S by which the share may be exceeded."""
 
 COST_S: Final = 10.0
 COST_RISE: Final = 0.7
@@ -113,7 +117,7 @@ class Gauge:
     at_s: float
     cpu_s: float | None
     scanned: int | None
-    cost_s: float = COST_GUESS_S  # CPU a page
+    cost_s: float = COST_DEAR_S  # CPU a page
     debt_s: float = 0.0  # CPU that it took beyond its share
     used: float | None = None  # of one processor, averaged over WINDOW_S
 
@@ -161,7 +165,7 @@ def steer(
         assert cap is not None  # noqa: S101  (this is mode steer)
         course, to = _merge(ksm, before, host.total, mergeable(guests), rung, cap, now_s)
     if before.stance is Stance.YIELDING is not course.stance:  # from now on they are ours, however they stand
-        change: KsmSettings | None = to or KsmSettings(run=1 if ksm.run == 1 else 0)
+        change: KsmSettings | None = over(replace(ksm.settings, run=1 if ksm.run == 1 else 0), to)
     else:
         change = to and differing(to, ksm.settings)
     verdict = MergingVerdict(
@@ -185,15 +189,14 @@ def back(ksm: Ksm) -> KsmSettings | None:
     found = replace(ksm.found, run=0) if ksm.found.run == 2 else ksm.found
     if ksm.settings.advisor == found.advisor == ADVISOR:  # it has gone on from there by itself
         found = replace(found, pages_to_scan=None)
-    change = differing(replace(found, **dict.fromkeys(strange(ksm))), ksm.settings)
+    change = differing(replace(found, **dict.fromkeys(strange(ksm.put, ksm.settings))), ksm.settings)
     if change is not None and change.advisor is not None:  # the kernel sets the pages anew with it
         change = replace(change, pages_to_scan=found.pages_to_scan)
     return change
 
 
-def strange(ksm: Ksm) -> tuple[str, ...]:
+def strange(put: KsmSettings | None, now: KsmSettings) -> tuple[str, ...]:
     """The names of settings that are neither as we left them nor as the kernel changes them by itself."""
-    put, now = ksm.put, ksm.settings
     if put is None:
         return ()
     own = {"pages_to_scan"} if now.advisor == ADVISOR else set()
@@ -214,6 +217,12 @@ def differing(wanted: KsmSettings, now: KsmSettings) -> KsmSettings | None:
         if getattr(wanted, name) is not None and getattr(now, name) not in (None, getattr(wanted, name))
     }
     return KsmSettings(**change) if change else None
+
+
+def over(under: KsmSettings, above: KsmSettings | None) -> KsmSettings:
+    """`under`, with what `above` names in its place."""
+    given = {each.name: getattr(above, each.name, None) for each in fields(KsmSettings)}
+    return replace(under, **{name: value for name, value in given.items() if value is not None})
 
 
 # --- the operator's three modes --------------------------------------------------------------------------
@@ -241,7 +250,7 @@ def _yield(ksm: Ksm, before: Course, now_s: float) -> _Next | None:
         if now_s - since_s >= before.wait_s:
             return None
         return replace(before, since_s=since_s, seen=ksm.settings), None
-    if before.stance is Stance.LEFT or not (theirs := strange(ksm)):
+    if before.stance is Stance.LEFT or not (theirs := strange(ksm.put, ksm.settings)):
         return None
     why = f"somebody else sets {', '.join(theirs)} (ksmtuned, MOM, tuned, a person?): left to them while they do"
     course = _go(before, Stance.YIELDING, why, now_s)
@@ -361,7 +370,7 @@ def _pace(ksm: Ksm, candidates: int, rung: Rung, cap: float, gauge: Gauge) -> Ks
     """The settings for that pace. ksmd works for pages * cost and sleeps; its share is the one over the sum."""
     target_s = PACES[rung][0]
     aim = max(LOWEST * cap, cap - gauge.debt_s / REPAID_S)
-    most = _pages(aim, gauge.cost_s)
+    most = min(_pages(aim, gauge.cost_s), _pages(SURPRISE * cap, COST_DEAR_S))
     pages = min(most, _pages(candidates / PAGE / target_s * gauge.cost_s, gauge.cost_s))
     has, starts = ksm.pages_to_scan, ksm.run != 1
     to = KsmSettings(run=1, sleep_ms=SLEEP_MS)

@@ -19,8 +19,9 @@ from balloond.value import value
 
 POOL_LOW: Final = 0.6
 POOL_HIGH: Final = 1.5
-"""The pool is refilled when it falls below the first share of its size, and given away above the second: between
-the two nothing moves, which is what keeps guests from flipping direction."""
+"""The pool is refilled when it falls below the first share of what is to be kept of it now, and given away above
+the second of all that it should be: between the two nothing moves, which keeps guests from flipping direction.
+Given away above what is kept now, memory came and went as wants were forgotten (simulator, seed 283)."""
 
 BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
@@ -31,7 +32,8 @@ TURN_BANDS: Final = 2
 seen to give and take a thousandth of their size with every look (simulator, seeds 1835, 1885)."""
 
 MARGIN_USED: Final = 0.25
-"""A guest grows when so much of its margin is used, and not for each page."""
+"""A guest grows when so much of its margin is used, and not for each page; and it gives to the pool when it has so
+much more than it is entitled to, and not for each page that it forgets (simulator, seed 1076)."""
 
 GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
@@ -39,8 +41,10 @@ two samples of a ramp, and it turned with each (simulator, seed 361). One in dis
 but at red: it was grown for that very distress (seeds 82, 119)."""
 
 GIVEN_S: Final = 120.0
-"""For so long after it gave memory a guest gets no more than it works with: what it gave went to one who lacked
-it, or whose balloon did not take it, and would go to and fro with each try (simulator, seeds 292, 583, 1303)."""
+GIVEN_USED: Final = 0.75
+"""For so long after it gave memory a guest gets nothing from the surplus, and grows only when so much of its
+margin is used: what it gave went to one who lacked it, or whose balloon did not take it, and would go to and fro
+with each try (simulator, seeds 292, 583, 1303). Were all of it to be used first, a ramp would be met too late."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -116,8 +120,8 @@ def moves(
         _hand_out(positions, free, purse.left, made, Reason.FITS, now_s)
     elif purse.unmet or pool_left < POOL_LOW * pool:
         _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
-    elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * pool:
-        _hand_out(positions, free, purse.left - pool, made, Reason.SURPLUS, now_s)
+    elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * ledger.pool:
+        _hand_out(positions, free, purse.left - ledger.pool, made, Reason.SURPLUS, now_s)
     given = any(
         move.target is not None and move.target < positions[i].guest.actual for i, move in made.items()
     )
@@ -163,7 +167,8 @@ def _grow_for_need(
         urgent = demand.suffers or demand.squeezed or deprived
         if not urgent and p.high >= demand.need + demand.margin:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
-        if not urgent and p.high >= demand.need and now_s - p.movement.shrunk_s < GIVEN_S:
+        gave = now_s - p.movement.shrunk_s < GIVEN_S
+        if not urgent and gave and p.high >= demand.need + int((1 - GIVEN_USED) * demand.margin):
             continue
         least = BAND_LEAST if demand.suffers or not p.gave else TURN_BANDS * p.band
         if lack < (least if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
@@ -212,7 +217,8 @@ def _shrink(
         if held and now_s - p.movement.grown_s < GROWN_S:
             continue
         surplus = p.low - max(p.entitlement, p.demand.need)
-        if surplus > (BAND_LEAST if unmet else p.band):
+        least = max(p.band, int(MARGIN_USED * p.demand.margin)) if reason is Reason.REFILL else p.band
+        if surplus > (BAND_LEAST if unmet else least):
             donors.append((-surplus, i))
     for negative, i in sorted(donors):
         if wanted <= 0:

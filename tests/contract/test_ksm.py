@@ -77,6 +77,13 @@ def test_it_is_put_back_after_a_restart_and_the_note_goes(tree: Root) -> None:
     assert list(state(tree).iterdir()) == []
 
 
+def test_what_a_killed_writer_left_of_a_note_goes_with_it(tree: Root) -> None:
+    merging(tree).set(TO)
+    (state(tree) / f".{NAME}.new").write_text("{")
+    merging(tree).forget()
+    assert list(state(tree).iterdir()) == []
+
+
 def test_set_as_it_was_found_there_is_nothing_left_to_put_back(tree: Root) -> None:
     one = merging(tree)
     one.set(TO)
@@ -89,6 +96,25 @@ def test_what_somebody_else_set_since_is_not_put_back(tree: Root) -> None:
     one = merging(tree)
     one.set(TO)
     plant(tree.path, {f"{KSM}/pages_to_scan": "1250\n"})
+    one.put_back(ksm(tree))
+    assert read_ksm_settings(tree) == KsmSettings(run=0, pages_to_scan=1250, sleep_ms=20)
+
+
+def test_what_is_left_to_somebody_else_stays_theirs_whatever_is_set_beside_it(tree: Root) -> None:
+    one = merging(tree)
+    one.set(TO)
+    plant(tree.path, {f"{KSM}/pages_to_scan": "1250\n"})
+    one.set(KsmSettings(run=0))
+    assert merging(tree).put_back(ksm(tree)) == (Result.DONE, "")
+    assert read_ksm_settings(tree) == KsmSettings(run=0, pages_to_scan=1250, sleep_ms=20)
+
+
+def test_what_is_taken_over_from_somebody_else_is_put_back_as_they_had_it(tree: Root) -> None:
+    one = merging(tree)
+    one.set(TO)
+    plant(tree.path, {f"{KSM}/pages_to_scan": "1250\n"})
+    one.set(TO)
+    assert read_ksm_settings(tree) == TO
     one.put_back(ksm(tree))
     assert read_ksm_settings(tree) == KsmSettings(run=0, pages_to_scan=1250, sleep_ms=20)
 

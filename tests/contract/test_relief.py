@@ -221,6 +221,7 @@ def test_a_limit_that_cannot_be_put_back_stays_noted(tree: Path, state: Path) ->
     (state / NAME).unlink()
     (state / NAME).mkdir()
     assert relief.limit(limit(None), ON_V2)[0] is Result.REFUSED
+    assert len(relief.put_back()) == 1
     assert relief.notes.keys() == {WEB}
 
 

@@ -6,6 +6,9 @@ The kernel's merging is the whole machine's: what was found is put back after ea
 from __future__ import annotations
 
 import os
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -88,7 +91,7 @@ def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(found: K
     with lab.arena(pool=2300 * MIB) as arena:
         guests = boot(arena)
         daemon = arena.daemon(
-            host=SHORT, guests=rules(arena, **ALL_OF_IT), ksm={"mode": "steer", "cpu": "10%"}
+            host=SHORT, guests=rules(arena, **ALL_OF_IT), ksm={"mode": "steer", "cpu": "70%"}
         )
         until(lambda: stance(daemon, "merging"), "merging to begin")
         began_s, took_s, merged_s = time.monotonic(), [cpu_s()], None
@@ -107,7 +110,7 @@ def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(found: K
         )
         assert merged_s is not None
         assert share <= 1.1 * cap
-        assert cap == pytest.approx(0.0714, abs=1e-4)  # five sevenths: little enough to be felt here
+        assert cap == pytest.approx(0.5)
         assert stance(daemon, "merging")
         turned_s = time.monotonic()
         for guest in guests:
@@ -131,7 +134,7 @@ def test_when_all_merged_pages_are_rewritten_at_once_nobody_dies_and_the_reserve
         daemon = arena.daemon(host={"reserve": "64MiB", "pool": "25%"}, ksm={"mode": "steer"})
         until(lambda: ksm().saved >= 0.6 * HELD * (GUESTS - 1), "pages to be merged", limit_s=100)
         until(lambda: daemon.metric("balloond_host_covered") == 1, "the ledger to be covered", limit_s=60)
-        saved, kills = ksm().saved, arena.pool.oom_kills()
+        saved, pool, kills = ksm().saved, 0.25 * 1900 * MIB, arena.pool.oom_kills()
         least = daemon.metric("balloond_host_available_bytes")
         began_s, back_s = time.monotonic(), None
         for guest in guests:
@@ -145,8 +148,8 @@ def test_when_all_merged_pages_are_rewritten_at_once_nobody_dies_and_the_reserve
             f"{least / MIB:.0f} MiB were available at the worst"
         )
         assert back_s is not None
-        assert ksm().saved < 0.3 * saved
-        assert least >= 64 * MIB
+        assert saved - ksm().saved > 2 * 64 * MIB  # a storm indeed; what guests' kernels share stays merged
+        assert least >= 64 * MIB + 0.6 * pool  # the pool is refilled below that, and the loan was none of it
         assert arena.pool.oom_kills() == kills
         assert not arena.lost()
         assert [guest.report().oom_kills for guest in guests] == [0] * GUESTS
@@ -194,3 +197,41 @@ def test_off_merges_nothing_and_takes_apart_what_is_merged(found: KsmSettings, l
         until(lambda: stance(daemon, "off"), "the daemon to see it")
         assert daemon.stop() == 0
         assert ksm().run != 1  # who wants none does not want it back
+
+
+RESTLESS = """
+import random, sys
+from pathlib import Path
+from balloond.host.files import Root
+from balloond.host.ksm import Merging
+from balloond.model import KsmSettings
+merging = Merging(Root(), Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    chosen = KsmSettings(sleep_ms=random.randint(1, 99), pages_to_scan=random.randint(1, 9999), run=0,
+                         advisor=random.choice(("none", "scan-time")), advisor_target_s=random.randint(1, 999))
+    merging.set(chosen)
+"""
+
+
+def test_killed_at_fifty_random_instants_of_writing_nothing_of_ours_is_left(
+    found: KsmSettings, tmp_path: Path
+) -> None:
+    """No guests: it is the kernel's files that are written, in the midst of which the writer dies."""
+    chance = random.Random(4)
+    for _ in range(50):
+        with subprocess.Popen(
+            [sys.executable, "-c", RESTLESS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            time.sleep(chance.uniform(0, 0.02))
+            writer.kill()
+        seen = read_ksm(Root())
+        assert seen is not None
+        if chance.random() < 0.5:  # else the next writer finds the notes of several dead ones
+            Merging(Root(), tmp_path).put_back(seen)
+            assert read_ksm_settings(Root()) == found
+    Merging(Root(), tmp_path).put_back(ksm())
+    assert read_ksm_settings(Root()) == found
+    assert list(tmp_path.iterdir()) == []

@@ -93,12 +93,11 @@ def prepared(arena: Arena, *, psi: bool) -> Daemon:
     """Three guests that hold a good deal more of the host than they work with, and a daemon that looks but once
     in ten seconds: whatever it does sooner it was woken for."""
     guests = arena.boot_all([Machine(memory=GUEST) for _ in range(3)])
+    for size in (450 * MIB, 150 * MIB):
+        for guest in guests:
+            guest.hold(size)
+        until(lambda: all(guest.report().held == size for guest in guests), "the work", limit_s=60)  # noqa: B023  (called at once)
     daemon = arena.daemon(psi=psi, record=True, interval="1s")
-    for guest in guests:
-        guest.hold(450 * MIB)
-    for guest in guests:
-        until(lambda guest=guest: guest.report().held == 450 * MIB, "the work to be there", limit_s=60)  # type: ignore[misc]  # mypy infers no type for a lambda's default
-        guest.hold(150 * MIB)
     until(lambda: daemon.metric("balloond_host_rung") == 0, "the host to be green", limit_s=90)
     daemon.configure(interval="10s")
     daemon.reload()

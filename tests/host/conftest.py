@@ -20,9 +20,9 @@ __all__ = ["nested"]  # fixtures are found by name
 
 collect_ignore_glob = [] if os.environ.get("HOST_CHECKS") else ["test_*.py"]
 
-CHECK_S: Final = 600
-"""The longest that one check may take with its fixtures: two nested guests that boot under emulation inside an
-emulated host took some four minutes."""
+CHECK_S: Final = 900
+"""The longest that one check may take with its fixtures: nested guests may be tried under KVM first, and then be
+emulated inside an emulated host."""
 
 CONFIGURATION: Final = {
     "interval": "1s",

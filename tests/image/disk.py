@@ -30,9 +30,8 @@ INPUTS: Final = (
     HERE / "build-root.sh",
     HERE / "host-test.service",
     TREE / "vagrant/provision/1-packages.sh",
-    TREE / "pyproject.toml",
 )
-"""What the disk is made of: any change in one of these makes a new disk."""
+"""What the disk is made of, beside the wheels: any change in one of these makes a new disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +57,12 @@ def build(log: Path) -> Disk:
     ):
         if shutil.which(program) is None:
             raise LabError(f"no {program}; install {package}")
-    home = cache() / f"host-{key(INPUTS)}"
+    wheels = requirements((TREE / "pyproject.toml").read_bytes())
+    home = cache() / f"host-{key(INPUTS, wheels)}"
     if not home.is_dir():
         building = home.with_name(f"{home.name}.{os.getpid()}")
         try:
-            _build_in(building, log)
+            _build_in(building, wheels, log)
             building.rename(home)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -72,9 +72,9 @@ def build(log: Path) -> Disk:
     return Disk(kernel=home / "vmlinuz", initramfs=home / "initrd.img", root=home / "disk")
 
 
-def key(inputs: tuple[Path, ...]) -> str:
-    """A name that changes when the content of any of these files does."""
-    digest = hashlib.sha256(SUITE.encode())
+def key(inputs: tuple[Path, ...], wheels: list[str]) -> str:
+    """A name that changes when the content of any of these files does, or what pip is to fetch."""
+    digest = hashlib.sha256(" ".join((SUITE, *wheels)).encode())
     for path in inputs:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -103,7 +103,7 @@ def sources() -> list[str]:
     return sorted(lines, key=lambda line: line.split()[2] != SUITE)
 
 
-def _build_in(building: Path, log: Path) -> None:
+def _build_in(building: Path, wanted: list[str], log: Path) -> None:
     root = building / "root"
     root.mkdir(parents=True)
     wheels, lists = building / "wheels", building / "sources.list"
@@ -113,7 +113,7 @@ def _build_in(building: Path, log: Path) -> None:
             [
                 *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)),
                 *("--only-binary", ":all:", "--python-version", PYTHON, "--platform", "manylinux2014_x86_64"),
-                *requirements((TREE / "pyproject.toml").read_bytes()),
+                *wanted,
             ],
             output,
         )

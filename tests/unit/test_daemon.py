@@ -403,7 +403,7 @@ class Paper:
 
     def put_back(self) -> tuple[str, ...]:
         self.put_back_after.append(len(self.done))
-        return ()
+        return ("something",)
 
     def fileno(self) -> int:
         return -1
@@ -427,12 +427,12 @@ def squeezed(number: int) -> Guest:
     )
 
 
-def live(paper: Paper, config: Config, for_s: float = 0.5) -> int:
-    """One life of a daemon over `paper`, ended by SIGTERM."""
+def live(paper: Paper, config: Config, for_s: float = 0.5, reloads: Path | None = None) -> int:
+    """One life of a daemon over `paper`, ended by SIGTERM; half way it reloads its file, where there is one."""
     metrics = Metrics(config.mode)
     log = Log(descriptor=os.open(os.devnull, os.O_WRONLY))
     daemon = Daemon(
-        settings=Settings(Path("/nowhere"), config, log),
+        settings=Settings(reloads or Path("/nowhere"), config, log),
         world=paper,
         guests=paper,
         metrics=metrics,
@@ -441,6 +441,8 @@ def live(paper: Paper, config: Config, for_s: float = 0.5) -> int:
         log=log,
     )
     threading.Timer(for_s, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    if reloads is not None:
+        threading.Timer(for_s / 2, lambda: os.kill(os.getpid(), signal.SIGHUP)).start()
     try:
         return daemon.run()
     finally:
@@ -467,6 +469,16 @@ def test_in_mode_observe_no_guest_is_touched_even_at_the_end() -> None:
     assert live(paper, Config(metrics=None, interval_s=0.2, mode=Mode.OBSERVE)) == 0
     assert paper.done == []
     assert paper.restored  # an earlier run may have set periods
+
+
+@pytest.mark.parametrize(("mode", "times"), [("observe", 2), ("active", 1)])
+def test_a_reload_to_mode_observe_puts_back_what_was_set_at_the_host(
+    tmp_path: Path, mode: str, times: int
+) -> None:
+    paper, file = Paper(squeezed(1)), tmp_path / "balloond.yaml"
+    file.write_text(f'mode: {mode}\ninterval: 500ms\nmetrics: {{listen: "off"}}\n')
+    assert live(paper, QUIET, for_s=1.0, reloads=file) == 0
+    assert len(paper.put_back_after) == times  # the last is the stop's
 
 
 def test_a_farewell_to_many_slow_guests_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:

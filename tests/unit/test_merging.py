@@ -87,7 +87,7 @@ def test_an_advisor_that_changes_its_pace_within_the_share_is_let_be() -> None:
 
 
 def test_the_operators_share_is_the_most_even_at_red() -> None:
-    ksmd = Ksmd(candidates=256 * GIB)
+    ksmd = Ksmd(candidates=256 * GIB, costs_s=(8e-6, 8e-6))
     run(ksmd, replace(STEER, cpu=0.1), Rung.RED, 180)
     assert 0.06 < ksmd.share() < 0.11
 
@@ -96,6 +96,25 @@ def test_a_step_of_ksmd_sleeps_as_long_as_the_kernels_default() -> None:
     ksmd = Ksmd(settings=replace(FOUND, sleep_ms=0))
     run(ksmd, STEER, Rung.YELLOW, 4)
     assert ksmd.settings.sleep_ms == 20
+
+
+def test_pages_that_are_suddenly_dear_take_ksmd_a_tenth_beyond_its_share_at_most() -> None:
+    """On a large host it has all it may have of cheap pages; then it meets some that can be merged."""
+    ksmd = Ksmd(candidates=512 * GIB, costs_s=(0.4e-6, 0.4e-6))
+    run(ksmd, replace(STEER, cpu=0.1), Rung.RED, 120)
+    ksmd.costs_s = (14e-6, 14e-6)
+    run(ksmd, replace(STEER, cpu=0.1), Rung.RED, 120)
+    assert ksmd.share() <= 0.11
+
+
+def test_what_was_taken_too_much_is_made_good_within_the_half_minute() -> None:
+    """Somebody's work holds ksmd up, and then no more; or the kernel lets it run on for once."""
+    ksmd = Ksmd(candidates=512 * GIB, costs_s=(14e-6, 14e-6))
+    run(ksmd, STEER, Rung.YELLOW, 60)
+    ksmd.used.clear()
+    ksmd.cpu_s += 1.0
+    run(ksmd, STEER, Rung.YELLOW, 30)
+    assert ksmd.share() <= 0.5 - 1.0 / 30 + 0.005
 
 
 def gauge(**more: float | int | None) -> Gauge:
@@ -109,9 +128,9 @@ def seen(cpu_s: float, scanned_pages: int | None) -> Ksm:
 
 
 def test_what_a_page_costs_is_believed_soon_when_it_rises_and_late_when_it_falls() -> None:
-    assert measure(gauge(), seen(10.2, 10_000), 0.5, 2.0).cost_s == pytest.approx(0.3 * 10e-6 + 0.7 * 20e-6)
+    assert measure(gauge(), seen(10.2, 10_000), 0.5, 2.0).cost_s == pytest.approx(0.3 * 14e-6 + 0.7 * 20e-6)
     cheap = measure(gauge(), seen(10.2, 100_000), 0.5, 2.0).cost_s
-    assert 8e-6 < cheap < 10e-6
+    assert 11e-6 < cheap < 14e-6
 
 
 def test_a_kernel_that_does_not_count_pages_is_known_by_how_long_ksmd_slept() -> None:
@@ -144,7 +163,7 @@ def test_without_ksmds_cpu_time_pages_are_taken_for_dear() -> None:
     host = Host(total=64 * GIB, available=GIB, ksm=ksm)
     _, made = steer(STEER, host, guests, None, rung=Rung.YELLOW, spare=0, now_s=0.0)
     assert made is not None
-    assert made.to.pages_to_scan == pytest.approx(2000, abs=1)  # 20 ms of work in 40, at 10 us
+    assert made.to.pages_to_scan == pytest.approx(1428, abs=1)  # 20 ms of work in 40, at 14 us
 
 
 def test_nothing_is_set_again_while_it_is_near_enough() -> None:
@@ -188,7 +207,9 @@ def test_it_is_tried_again_after_a_while(rung: Rung) -> None:
         if stance(ksmd) is Stance.RESTING:
             break
     began_s = ksmd.now_s
-    while stance(ksmd) is Stance.RESTING:
+    for _ in range(10_000):
+        if stance(ksmd) is not Stance.RESTING:
+            break
         ksmd.tick(STEER, rung)
     assert ksmd.now_s - began_s == pytest.approx(AGAIN_S[rung], abs=4)
 
@@ -369,6 +390,8 @@ def test_left_alone_again_it_is_put_back_as_it_was_found(found: KsmSettings) -> 
     run(ksmd, LEAVE, Rung.YELLOW, 4)
     pages = None if found.advisor == "scan-time" else found.pages_to_scan
     assert replace(ksmd.settings, pages_to_scan=pages) == replace(found, pages_to_scan=pages)
+    if found.advisor == "scan-time":
+        ksmd.meddle(pages_to_scan=777)  # it goes on from there by itself
     assert ksmd.tick(LEAVE, Rung.YELLOW) is None
 
 

@@ -168,13 +168,13 @@ def test_who_suffered_lately_and_suffers_no_more_has_no_claim_above_its_entitlem
 GAVE = Movement(shrunk_s=NOW_S - 119.9)
 
 
-def test_who_gave_lately_gets_no_more_than_it_works_with() -> None:
-    assert moved(at(want=3 * GIB, need=2 * GIB, movement=GAVE), headroom=PLENTY) == STILL
+def test_who_gave_lately_is_grown_when_three_quarters_of_its_margin_are_used() -> None:
+    left = 64 * MIB  # a quarter of it
+    assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=GAVE), headroom=PLENTY) == STILL
+    assert moved(at(want=3 * GIB, need=2 * GIB - left + 1, movement=GAVE)) == (3 * GIB, Reason.NEED)
     long_ago = Movement(shrunk_s=NOW_S - 120)
-    assert moved(at(want=3 * GIB, need=2 * GIB, movement=long_ago)) == (3 * GIB, Reason.NEED)
-    works = at(want=3 * GIB, need=2 * GIB + 1, movement=GAVE)
-    assert moved(works) == (3 * GIB, Reason.NEED)
-    wanting = at(want=3 * GIB, need=2 * GIB, movement=GAVE)
+    assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=long_ago)) == (3 * GIB, Reason.NEED)
+    wanting = at(want=3 * GIB, need=2 * GIB - left, movement=GAVE)
     for urgent in (
         replace(wanting.demand, suffers=True),
         replace(wanting.demand, squeezed=True),
@@ -297,15 +297,18 @@ def test_the_pool_is_refilled_to_its_size_by_those_with_most_to_spare() -> None:
 
 def test_nobody_is_shrunk_below_its_entitlement_or_its_need() -> None:
     assert moved(rich(100 * MIB), headroom=0) == (2 * GIB - 100 * MIB, Reason.REFILL)
-    needy = at(want=GIB, need=2 * GIB - 50 * MIB)
-    assert moved(needy, headroom=0) == (2 * GIB - 50 * MIB, Reason.REFILL)
+    needy = at(want=GIB, need=2 * GIB - 65 * MIB)
+    assert moved(needy, headroom=0) == (2 * GIB - 65 * MIB, Reason.REFILL)
     assert moved(at(want=GIB, need=2 * GIB), headroom=0) == STILL
 
 
 def test_a_surplus_within_the_band_is_left_alone() -> None:
+    quarter = 64 * MIB  # of its margin, which for the pool alone must be more than it needs
+    assert moved(rich(quarter), headroom=0) == STILL
+    assert moved(rich(quarter + 1), headroom=0) == (2 * GIB - quarter - 1, Reason.REFILL)
     band = int(0.01 * 4 * GIB)
-    assert moved(rich(band), headroom=0) == STILL
-    assert moved(rich(band + 1), headroom=0) == (2 * GIB - band - 1, Reason.REFILL)
+    assert moved(rich(band), headroom=0, rung=Rung.ORANGE) == STILL
+    assert moved(rich(band + 1), headroom=0, rung=Rung.ORANGE) == (2 * GIB - band - 1, Reason.SHORTAGE)
     small = rich(8 * MIB, GIB // 2, ceiling=GIB // 2)
     assert moved(small, headroom=0) == STILL
 

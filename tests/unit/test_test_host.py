@@ -16,10 +16,11 @@ def test_the_disk_s_key_changes_with_what_it_is_made_of(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_text("one")
     second.write_text("two")
-    before = disk.key((first, second))
-    assert disk.key((first, second)) == before
+    before = disk.key((first, second), ["psutil"])
+    assert disk.key((first, second), ["psutil"]) == before
+    assert disk.key((first, second), ["psutil>=6"]) != before
     second.write_text("other")
-    assert disk.key((first, second)) != before
+    assert disk.key((first, second), ["psutil"]) != before
 
 
 def test_all_that_the_disk_is_made_of_exists() -> None:

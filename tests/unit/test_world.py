@@ -589,3 +589,48 @@ def test_the_file_of_the_pools_own_pressure_is_known(scene: Scene) -> None:
     scene.plant(cgroup_v2(SLICE, limit=8 * GIB))
     scene.world.observe()
     assert scene.world.pressure_file == f"{V2}{SLICE}/memory.pressure"
+
+
+# --- what merging saves ----------------------------------------------------------------------------------
+
+
+def saved(scene: Scene) -> int:
+    host = scene.host()
+    assert host.ksm is not None
+    return host.ksm.saved
+
+
+def merging(pid: int, pages: int) -> Files:
+    return {f"/proc/{pid}/ksm_merging_pages": f"{pages}\n"}
+
+
+def test_pages_that_were_merged_in_guests_long_gone_are_not_counted_as_saved(scene: Scene) -> None:
+    scene.plant(kernel(), old_ksm())  # 1000 pages, says the kernel
+    assert saved(scene) == 0  # there is no guest at all
+    scene.run_guests(web=GIB, db=GIB)
+    scene.plant(merging(101, 300), merging(102, 500))
+    assert saved(scene) == 800 * PAGE
+    scene.plant(merging(102, 900))
+    assert saved(scene) == 1000 * PAGE
+
+
+def test_zero_pages_are_saved_beside_what_the_guests_have_merged(scene: Scene) -> None:
+    scene.plant(kernel(), new_ksm())  # 1000 pages and 24 of zeros
+    scene.run_guests(web=GIB)
+    scene.plant(merging(101, 300))
+    assert saved(scene) == 324 * PAGE
+
+
+def test_where_a_process_does_not_tell_what_is_merged_in_it_the_kernels_sum_counts(scene: Scene) -> None:
+    scene.plant(kernel(), old_ksm())
+    scene.run_guests(web=GIB, db=GIB)
+    scene.plant(merging(101, 300))
+    assert saved(scene) == 1000 * PAGE
+
+
+def test_where_a_guests_process_is_not_known_the_kernels_sum_counts(scene: Scene) -> None:
+    scene.plant(kernel(), old_ksm())
+    scene.run_guests(web=GIB)
+    scene.plant(merging(101, 300))
+    scene.guests.guests = (*(scene.guests.guests or ()), guest(DB, "db"))
+    assert saved(scene) == 1000 * PAGE
