@@ -76,8 +76,8 @@ class World(loop.World, Protocol):
     def pressure_file(self) -> str | None:
         """Where the pool's pressure is told of; None: the whole host's must do."""
 
-    def take_up(self) -> None:
-        """Undoes what a daemon that was killed has left and nobody would look after."""
+    def take_up(self) -> tuple[str, ...]:
+        """Undoes what a daemon that was killed has left and nobody would look after; says what could not be."""
 
     def put_back(self) -> tuple[str, ...]:
         """Says what could not be put back."""
@@ -178,7 +178,7 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
-        self._host.take_up()
+        self._tell_left(self._host.take_up())
         try:
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
@@ -293,7 +293,10 @@ class Daemon:
         self._guests.restore_periods(RESTORE_S)
 
     def _put_back(self) -> None:
-        for detail in self._host.put_back():
+        self._tell_left(self._host.put_back())
+
+    def _tell_left(self, left: Sequence[str]) -> None:
+        for detail in left:
             self._log.warning("not put back", what=detail)
 
     def _report_bug(self) -> None:

@@ -158,10 +158,12 @@ class RealWorld:
         ends_s = self._monotonic() + TAKE_MOST_S
         return tuple(self._take(measure, ends_s) for measure in measures)
 
-    def take_up(self) -> None:
-        """Undoes what a daemon that was killed has left, as far as nobody will look after it: soft limits. How it
-        set merging is known from its note, and steered on."""
-        self._relief.put_back()
+    def take_up(self) -> tuple[str, ...]:
+        """Undoes what a daemon that was killed has left, as far as nobody will look after it: soft limits, and in
+        mode observe how merging was set, which is steered on otherwise. Says what could not be undone."""
+        if self._config().mode is Mode.OBSERVE:
+            return self.put_back()
+        return self._relief.put_back()
 
     def put_back(self) -> tuple[str, ...]:
         """Leaves the host's own settings as they were found; says what could not be."""

@@ -98,7 +98,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     relief = known.relief(config.mode)
     measures: tuple[Measure, ...] = ()
     if standing.rung >= Rung.ORANGE or relief.limits or known.measured:
-        holders = [_holder(v, its, now_s) for v, its in zip(views, verdicts, strict=True) if v.policy.manage]
+        holders = [_holder(v, its, now_s) for v, its in zip(views, verdicts, strict=True)]
         relief, measures = relieve(
             relief, known.measured, holders, host, ledger, standing.rung,
             elapsed_s=now_s - known.host.standing.seen_s if known.host else 0.0,

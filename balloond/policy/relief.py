@@ -26,7 +26,7 @@ from balloond.model import (
     Rung,
     Trust,
 )
-from balloond.policy.ladder import PRESSURE_ORANGE
+from balloond.policy.ladder import CLEAR, PRESSURE_ORANGE
 from balloond.units import MIB, format_size
 from balloond.value import value
 
@@ -87,10 +87,11 @@ def relieve(
         return Relief(), ()
     touchable = [holder for holder in holders if _may_be_touched(holder)]
     over = _over_claims(touchable, ledger)
-    ends = [rung < Rung.ORANGE or _follows(limit, holders) for limit in limits]
+    needless = rung < Rung.ORANGE or _is_roomy(ledger) or host.swap_free < LEAST
+    ends = [needless or _is_free(limit, holders) for limit in limits]
     lifted = tuple(_lift(limit) for limit, does in zip(limits, ends, strict=True) if does)
     kept = tuple(limit for limit, does in zip(limits, ends, strict=True) if not does)
-    limited = _limits(over, kept) if rung >= Rung.RED else ()
+    limited = _limits(over, kept) if rung >= Rung.RED and not needless else ()
     taken = _reclaims(touchable, over, host, ledger, rung, min(elapsed_s, ELAPSED_MOST_S))
     return Relief(limits=(*kept, *limited)), (*lifted, *limited, *taken)
 
@@ -120,8 +121,16 @@ def _may_be_touched(holder: Holder) -> bool:
     )
 
 
-def _follows(limit: LimitSoftly, holders: Sequence[Holder]) -> bool:
-    return any(holder.follows for holder in holders if holder.guest.uuid == limit.uuid)
+def _is_roomy(ledger: Ledger) -> bool:
+    """Whether the host is out of danger, whatever its pressure says: a guest that is slowed down for being above
+    its limit waits for memory, which keeps the pressure up, and the limit would never go."""
+    return ledger.available - ledger.reserve >= CLEAR * ledger.pool
+
+
+def _is_free(limit: LimitSoftly, holders: Sequence[Holder]) -> bool:
+    """Whether the limited guest follows its balloon again, or is none of ours to touch any more."""
+    its = [holder for holder in holders if holder.guest.uuid == limit.uuid]
+    return any(holder.follows or not _may_be_touched(holder) for holder in its)
 
 
 def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, int, Holder]]:
@@ -132,7 +141,7 @@ def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, i
     """
     budget = max(0, ledger.total - ledger.own - ledger.reserve - sum(h.demand.overhead for h in holders))
     all_shares = sum(holder.shares for holder in holders)
-    wild = [holder for holder in holders if not holder.follows]
+    wild = [holder for holder in holders if not holder.follows and not _suffers(holder)]
     left_over = max(0, budget - sum(holder.demand.want for holder in holders if holder.follows))
     wild_shares = sum(holder.shares for holder in wild)
     found = []
@@ -145,6 +154,11 @@ def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, i
         if holder.resident - claim >= LEAST:
             found.append((holder.resident - claim, claim, holder))
     return sorted(found, key=lambda each: (-each[0], each[2].guest.uuid))
+
+
+def _suffers(holder: Holder) -> bool:
+    """Whether it is known to lack memory: one whose growth was only refused or late is no hog."""
+    return holder.demand.trust is Trust.FRESH and holder.demand.in_distress
 
 
 def _reclaims(

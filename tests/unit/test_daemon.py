@@ -398,8 +398,9 @@ class Paper:
     def take(self, measures: Sequence[Measure]) -> tuple[Measured, ...]:
         return ()
 
-    def take_up(self) -> None:
+    def take_up(self) -> tuple[str, ...]:
         self.taken_up = not self.done
+        return ()
 
     def put_back(self) -> tuple[str, ...]:
         self.put_back_after.append(len(self.done))

@@ -239,6 +239,36 @@ def test_a_limit_goes_when_the_balloon_follows_again() -> None:
     assert lifts(measures) == ["hog"]
 
 
+def test_a_limit_goes_and_none_is_set_where_memory_is_free_again_whatever_the_pressure() -> None:
+    enough = LEDGER.reserve + int(1.25 * LEDGER.pool)
+    roomy = replace(LEDGER, available=enough)
+    _, measures = relieve(LIMITED, (), [wild("hog")], HOST, roomy, Rung.RED, elapsed_s=1)
+    assert lifts(measures) == ["hog"]
+    assert done(wild("hog"), rung=Rung.RED, ledger=roomy) == ()
+    nearly = replace(LEDGER, available=enough - 1)
+    assert lifts(relieve(LIMITED, (), [wild("hog")], HOST, nearly, Rung.RED, elapsed_s=1)[1]) == []
+
+
+def test_without_swap_nobody_is_limited_and_a_limit_goes() -> None:
+    bare = replace(HOST, swap_free=LEAST - 1)
+    assert done(wild("hog"), rung=Rung.RED, host=bare) == ()
+    assert lifts(relieve(LIMITED, (), [wild("hog")], bare, LEDGER, Rung.RED, elapsed_s=1)[1]) == ["hog"]
+    some = replace(HOST, swap_free=LEAST)
+    assert any(isinstance(each, LimitSoftly) for each in done(wild("hog"), rung=Rung.RED, host=some))
+
+
+def test_a_limit_goes_with_the_right_to_touch_the_guest() -> None:
+    left_alone = wild("hog", obstacle=Obstacle.UNMANAGED)
+    assert lifts(relieve(LIMITED, (), [left_alone], HOST, LEDGER, Rung.RED, elapsed_s=1)[1]) == ["hog"]
+
+
+def test_a_guest_that_is_known_to_lack_memory_is_no_hog_though_its_balloon_is_late() -> None:
+    sick = wild("sick", demand=wanting(GIB, in_distress=True))
+    assert done(sick, rung=Rung.RED) == ()
+    unknown = wild("hog", demand=wanting(GIB, in_distress=True, trust=Trust.STALE))
+    assert [isinstance(each, LimitSoftly) for each in done(unknown, rung=Rung.RED)] == [True, False]
+
+
 def test_the_limit_of_a_guest_that_is_gone_is_forgotten() -> None:
     assert relieve(LIMITED, (), [], HOST, LEDGER, Rung.RED, elapsed_s=1) == (Relief(), ())
 

@@ -352,6 +352,18 @@ def test_merging_is_set_known_for_ours_and_put_back(scene: Scene) -> None:
     assert settings_of(scene) == (0, 20)
 
 
+def test_what_a_killed_daemon_left_of_merging_is_steered_on_or_put_back_where_one_only_observes(
+    scene: Scene,
+) -> None:
+    scene.plant(idle_ksm())
+    scene.world.take((MERGE,))
+    assert scene.world.take_up() == ()
+    assert settings_of(scene) == (1, 40)
+    scene.config = replace(scene.config, mode=Mode.OBSERVE)
+    assert scene.world.take_up() == ()
+    assert settings_of(scene) == (0, 20)
+
+
 @pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
 def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     scene: Scene, policy: KsmPolicy
