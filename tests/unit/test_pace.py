@@ -172,6 +172,8 @@ def test_who_gave_lately_is_grown_when_three_quarters_of_its_margin_are_used() -
     left = 64 * MIB  # a quarter of it
     assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=GAVE), headroom=PLENTY) == STILL
     assert moved(at(want=3 * GIB, need=2 * GIB - left + 1, movement=GAVE)) == (3 * GIB, Reason.NEED)
+    once_grown = Movement(shrunk_s=NOW_S - 59, grown_s=NOW_S - 2)
+    assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=once_grown)) == (3 * GIB, Reason.NEED)
     long_ago = Movement(shrunk_s=NOW_S - 120)
     assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=long_ago)) == (3 * GIB, Reason.NEED)
     wanting = at(want=3 * GIB, need=2 * GIB - left, movement=GAVE)
