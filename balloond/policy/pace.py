@@ -43,9 +43,9 @@ but at red: it was grown for that very distress (seeds 82, 119)."""
 GIVEN_S: Final = 120.0
 GIVEN_USED: Final = 0.75
 """For so long after it gave memory a guest gets nothing from the surplus, and is grown again only when so much
-of its margin is used: what it gave went to one who lacked it, or whose balloon did not take it, and would go to and
-fro with each try (simulator, seeds 292, 583, 1303). Were it so after that growth too, a ramp would be met too late:
-a real guest waited five seconds."""
+of its margin is used: what it gave went to one who lacked it, or whose balloon did not take it, and would go to
+and fro with each try (simulator, seeds 292, 583, 1303). Were it so after that growth too, a ramp would be met
+too late: a real guest waited five seconds."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
