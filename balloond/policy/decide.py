@@ -262,7 +262,7 @@ def _conclude(
         target = None if move.target is None else _whole(move.target, guest.actual)
         asks = target is not None and target not in (guest.actual, movement.target)
         if asks and target is not None:
-            movement = ask(movement, guest, target, move.reason, now_s)
+            movement = ask(movement, guest, target, move.reason, now_s, works_with=view.demand.need)
         elif (
             view.movable
             and movement.target is None

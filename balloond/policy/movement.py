@@ -39,6 +39,7 @@ class Movement:
     changed_s: float = float("-inf")  # when its target was last changed
     grown_s: float = float("-inf")  # when it was last asked to grow
     shrunk_s: float = float("-inf")  # when it was last asked to shrink
+    worked_with: int = 0  # what the guest worked with then
 
     def stalled(self, now_s: float) -> bool:
         """Whether it can't be counted on to give what it was asked for."""
@@ -77,8 +78,10 @@ def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float)
     return before
 
 
-def ask(before: Movement, guest: Guest, target: int, reason: Reason, now_s: float) -> Movement:
-    """The movement once the guest is asked for `target`."""
+def ask(
+    before: Movement, guest: Guest, target: int, reason: Reason, now_s: float, *, works_with: int
+) -> Movement:
+    """The movement once the guest, which works with so much, is asked for `target`."""
     return replace(
         before,
         target=target,
@@ -88,6 +91,7 @@ def ask(before: Movement, guest: Guest, target: int, reason: Reason, now_s: floa
         changed_s=now_s,
         grown_s=now_s if target > guest.actual else before.grown_s,
         shrunk_s=now_s if target < guest.actual else before.shrunk_s,
+        worked_with=works_with if target < guest.actual else before.worked_with,
     )
 
 

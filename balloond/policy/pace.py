@@ -41,11 +41,10 @@ two samples of a ramp, and it turned with each (simulator, seed 361). One in dis
 but at red: it was grown for that very distress (seeds 82, 119)."""
 
 GIVEN_S: Final = 120.0
-GIVEN_USED: Final = 0.75
-"""For so long after it gave memory a guest gets nothing from the surplus, and is grown again only when so much
-of its margin is used: what it gave went to one who lacked it, or whose balloon did not take it, and would go to
-and fro with each try (simulator, seeds 292, 583, 1303). Were it so after that growth too, a ramp would be met
-too late: a real guest waited five seconds."""
+"""For so long after it gave memory a guest gets nothing from the surplus, nor for its margin while it works
+with no more than it did then: what it gave went to one who lacked it, or whose balloon did not take it, and
+would go to and fro with each try (simulator, seeds 292, 583, 1303). Were it so while it works with more, a
+ramp would be met too late: a real guest lost its work."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -169,7 +168,7 @@ def _grow_for_need(
         if not urgent and p.high >= demand.need + demand.margin:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
-        if not urgent and gave and p.high >= demand.need + int((1 - GIVEN_USED) * demand.margin):
+        if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue
         least = BAND_LEAST if demand.suffers or not p.gave else TURN_BANDS * p.band
         if lack < (least if urgent else max(p.band, int(MARGIN_USED * demand.margin))):

@@ -141,7 +141,7 @@ def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, i
     """
     budget = max(0, ledger.total - ledger.own - ledger.reserve - sum(h.demand.overhead for h in holders))
     all_shares = sum(holder.shares for holder in holders)
-    wild = [holder for holder in holders if not holder.follows and not _suffers(holder)]
+    wild = [holder for holder in holders if not holder.follows]
     left_over = max(0, budget - sum(holder.demand.want for holder in holders if holder.follows))
     wild_shares = sum(holder.shares for holder in wild)
     found = []
@@ -154,11 +154,6 @@ def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, i
         if holder.resident - claim >= LEAST:
             found.append((holder.resident - claim, claim, holder))
     return sorted(found, key=lambda each: (-each[0], each[2].guest.uuid))
-
-
-def _suffers(holder: Holder) -> bool:
-    """Whether it is known to lack memory: one whose growth was only refused or late is no hog."""
-    return holder.demand.trust is Trust.FRESH and holder.demand.in_distress
 
 
 def _reclaims(

@@ -20,12 +20,12 @@ def outcome(result: Result, target: int = GIB) -> Outcome:
     return Outcome(action=action, result=result)
 
 
-ASKED = ask(Movement(), guest(2 * GIB), GIB, Reason.REFILL, 100.0)
+ASKED = ask(Movement(), guest(2 * GIB), GIB, Reason.REFILL, 100.0, works_with=GIB // 2)
 
 
 def test_what_was_asked_is_remembered() -> None:
     before = Movement(told=5, nearest=7, aside_s=120.0, aside_until_s=9.0, grown_s=1.0)
-    assert ask(before, guest(2 * GIB), GIB, Reason.REFILL, 100.0) == replace(
+    assert ask(before, guest(2 * GIB), GIB, Reason.REFILL, 100.0, works_with=GIB // 2) == replace(
         before,
         target=GIB,
         reason=Reason.REFILL,
@@ -33,21 +33,22 @@ def test_what_was_asked_is_remembered() -> None:
         progressed_s=100.0,
         changed_s=100.0,
         shrunk_s=100.0,
+        worked_with=GIB // 2,
     )
 
 
 def test_only_a_shrink_is_remembered_as_one() -> None:
     before = Movement(shrunk_s=1.0)
-    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0).shrunk_s == 100.0
-    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0).shrunk_s == 1.0
-    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0).shrunk_s == 1.0
+    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0, works_with=GIB // 2).shrunk_s == 100.0
+    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0, works_with=GIB // 2).shrunk_s == 1.0
+    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0, works_with=GIB // 2).shrunk_s == 1.0
 
 
 def test_only_a_growth_is_remembered_as_one() -> None:
     before = Movement(grown_s=1.0)
-    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0).grown_s == 100.0
-    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0).grown_s == 1.0
-    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0).grown_s == 1.0
+    assert ask(before, guest(GIB), GIB + 1, Reason.NEED, 100.0, works_with=GIB // 2).grown_s == 100.0
+    assert ask(before, guest(GIB), GIB, Reason.NEED, 100.0, works_with=GIB // 2).grown_s == 1.0
+    assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0, works_with=GIB // 2).grown_s == 1.0
 
 
 def test_a_balloon_at_rest_stays_at_rest() -> None:
@@ -85,7 +86,7 @@ def test_a_balloon_without_progress_for_half_a_minute_is_left_alone_longer_each_
     assert not stuck.aside(190.1)
     now_s, movement = 200.0, stuck
     for expected in (120.0, 240.0, 480.0, 960.0, 1920.0, ASIDE_MOST_S, ASIDE_MOST_S):
-        movement = ask(movement, guest(2 * GIB), GIB, Reason.REFILL, now_s)
+        movement = ask(movement, guest(2 * GIB), GIB, Reason.REFILL, now_s, works_with=GIB // 2)
         movement = watch(movement, guest(2 * GIB), None, now_s + 31)
         assert movement.aside_until_s == now_s + 31 + expected
         now_s += 31 + expected

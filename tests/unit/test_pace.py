@@ -168,15 +168,17 @@ def test_who_suffered_lately_and_suffers_no_more_has_no_claim_above_its_entitlem
 GAVE = Movement(shrunk_s=NOW_S - 119.9)
 
 
-def test_who_gave_lately_is_grown_when_three_quarters_of_its_margin_are_used() -> None:
-    left = 64 * MIB  # a quarter of it
-    assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=GAVE), headroom=PLENTY) == STILL
-    assert moved(at(want=3 * GIB, need=2 * GIB - left + 1, movement=GAVE)) == (3 * GIB, Reason.NEED)
-    once_grown = Movement(shrunk_s=NOW_S - 59, grown_s=NOW_S - 2)
-    assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=once_grown)) == (3 * GIB, Reason.NEED)
-    long_ago = Movement(shrunk_s=NOW_S - 120)
-    assert moved(at(want=3 * GIB, need=2 * GIB - left, movement=long_ago)) == (3 * GIB, Reason.NEED)
-    wanting = at(want=3 * GIB, need=2 * GIB - left, movement=GAVE)
+def test_who_gave_lately_gets_nothing_for_its_margin_while_it_works_with_no_more_than_then() -> None:
+    band = int(0.01 * 4 * GIB)
+    gave = replace(GAVE, worked_with=GIB)
+    assert moved(at(want=3 * GIB, need=GIB + band, movement=gave, margin=2 * GIB), headroom=PLENTY) == STILL
+    more = at(want=3 * GIB, need=GIB + band + 1, movement=gave, margin=2 * GIB)
+    assert moved(more) == (3 * GIB, Reason.NEED)
+    wanting = at(want=3 * GIB, need=GIB, movement=gave, margin=2 * GIB)
+    long_ago = replace(wanting, movement=replace(gave, shrunk_s=NOW_S - 120))
+    assert moved(long_ago) == (3 * GIB, Reason.NEED)
+    grown_since = replace(wanting, movement=replace(gave, grown_s=NOW_S - 2))
+    assert moved(grown_since) == (3 * GIB, Reason.NEED)
     for urgent in (
         replace(wanting.demand, suffers=True),
         replace(wanting.demand, squeezed=True),

@@ -262,13 +262,6 @@ def test_a_limit_goes_with_the_right_to_touch_the_guest() -> None:
     assert lifts(relieve(LIMITED, (), [left_alone], HOST, LEDGER, Rung.RED, elapsed_s=1)[1]) == ["hog"]
 
 
-def test_a_guest_that_is_known_to_lack_memory_is_no_hog_though_its_balloon_is_late() -> None:
-    sick = wild("sick", demand=wanting(GIB, in_distress=True))
-    assert done(sick, rung=Rung.RED) == ()
-    unknown = wild("hog", demand=wanting(GIB, in_distress=True, trust=Trust.STALE))
-    assert [isinstance(each, LimitSoftly) for each in done(unknown, rung=Rung.RED)] == [True, False]
-
-
 def test_the_limit_of_a_guest_that_is_gone_is_forgotten() -> None:
     assert relieve(LIMITED, (), [], HOST, LEDGER, Rung.RED, elapsed_s=1) == (Relief(), ())
 
