@@ -20,7 +20,7 @@ from balloond.units import MIB
 pytestmark = pytest.mark.end_to_end
 
 GUEST = 768 * MIB
-NARROW = 1400 * MIB
+NARROW = 1440 * MIB
 """Three guests of 768 MiB with some 110 MiB each for QEMU itself fit into this only with balloons."""
 
 
