@@ -359,6 +359,7 @@ class Demand:
     in_distress: bool  # it suffers for memory, or did so lately
     suffers: bool  # it did at its newest sample
     squeezed: bool  # next to nothing is usable: what it needs is cut off by what it has
+    races: bool = False  # it grew so fast since its last sample that a margin for quiet times will not do
     overhead: int  # what its QEMU process needs beside the guest's memory
     sampled_s: float | None = (
         None  # when its newest believed sample was taken, monotonic; None: there is none
@@ -511,7 +512,7 @@ class Decision:
     measures: tuple[Measure, ...] = ()  # after them
     solvency: Solvency | None = None  # None: host or guests are unknown
     merging: MergingVerdict | None = None  # None: no merging in this kernel, or the host could not be read
-    hurry: bool = False  # somebody waits for memory that others are about to give: look again soon
+    hurry: bool = False  # somebody waits for memory that others are about to give, or races: look again soon
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 
 

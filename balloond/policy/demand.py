@@ -15,7 +15,7 @@ from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
 from balloond.model import Demand, Guest, Trust
 from balloond.policy.distress import Distress, feel
 from balloond.policy.trust import NEW_S, Hearing, judge, listen
-from balloond.policy.working_set import WorkingSet, follow, margin, squeezed_want
+from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import MIB
 from balloond.value import value
 
@@ -126,6 +126,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         in_distress=suffering,
         suffers=suffering and distress.acute,
         squeezed=known.squeezed > 0 and guest.actual < ceiling,
+        races=trust is Trust.FRESH and guest.actual < ceiling and outgrows_margin(known, guest.maximum),
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples
         else guest.overhead,

@@ -32,8 +32,9 @@ TURN_BANDS: Final = 2
 seen to give and take a thousandth of their size with every look (simulator, seeds 1835, 1885)."""
 
 MARGIN_USED: Final = 0.25
-"""A guest grows when so much of its margin is used, and not for each page; and it gives to the pool when it has so
-much more than it is entitled to, and not for each page that it forgets (simulator, seed 1076)."""
+"""A guest grows when so much of its margin is used, and not for each page, unless it races: of two seconds that
+its margin lasted a real guest lost one to this, and a process. And it gives to the pool when it has so much more
+than it is entitled to, and not for each page that it forgets (simulator, seed 1076)."""
 
 GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
@@ -106,8 +107,9 @@ class _Purse:
 def moves(
     positions: Sequence[Position], ledger: Ledger, rung: Rung, *, pool: int, fits: bool, now_s: float
 ) -> tuple[tuple[Move, ...], bool]:
-    """One move for each position, in the same order, and whether somebody waits for what others give. The grants'
-    sum is at most the headroom. `pool`: bytes that are to be kept free for growth now."""
+    """One move for each position, in the same order, and whether to look again soon: somebody waits for what
+    others give, or races. The grants' sum is at most the headroom. `pool`: bytes that are to be kept free for
+    growth now."""
     made: dict[int, Move] = {}
     purse = _Purse(left=max(0, ledger.headroom), kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool))
     free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
@@ -126,7 +128,8 @@ def moves(
         move.target is not None and move.target < positions[i].guest.actual for i, move in made.items()
     )
     awaited = purse.unmet > 0 and (coming > 0 or given)
-    return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions)), awaited
+    hurry = awaited or any(positions[i].demand.races for i in free)
+    return tuple(made.get(i) or _still(p, now_s) for i, p in enumerate(positions)), hurry
 
 
 def stay(positions: Sequence[Position]) -> tuple[Move, ...]:
@@ -171,7 +174,9 @@ def _grow_for_need(
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue
         least = BAND_LEAST if demand.suffers or not p.gave else TURN_BANDS * p.band
-        if lack < (least if urgent else max(p.band, int(MARGIN_USED * demand.margin))):
+        if not urgent:
+            least = p.band if demand.races else max(p.band, int(MARGIN_USED * demand.margin))
+        if lack < least:
             continue
         reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if deprived else Reason.NEED
         needy.append(

@@ -46,7 +46,8 @@ class WorkingSet:
     usable: int = 0
     recent: float = 0.0
     slow: float = 0.0
-    growth: float = 0.0  # from one sample to the next, bytes: its recent peak
+    grew: float = 0.0  # since the sample before the newest
+    growth: float = 0.0  # from one sample to the next: its recent peak
     samples: int = 0
     overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
@@ -62,13 +63,14 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     pent_up = 0 if at_ease else max(0, before.pent_up + out)
     believed = min(pent_up, _most_believed(guest.actual, max(1, runs)))
     low, high = sample.low + believed, sample.high + believed
-    growth = max(0.0, float(low - before.last)) if before.samples else 0.0
+    grew = max(0.0, float(low - before.last)) if before.samples else 0.0
     return WorkingSet(
         last=low,
         usable=sample.usable,
         recent=_rise_or_decay(before.recent, low, high, exp(-sample.elapsed_s / RECENT_DECAY_S)),
         slow=_rise_or_decay(before.slow, low, high, exp(-sample.elapsed_s / DECAY_S)),
-        growth=max(growth, before.growth * exp(-sample.elapsed_s / GROWTH_DECAY_S)),
+        grew=grew,
+        growth=max(grew, before.growth * exp(-sample.elapsed_s / GROWTH_DECAY_S)),
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=runs,
@@ -79,8 +81,17 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
 def margin(working_set: float, growth: float, maximum: int) -> int:
     """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for growth as fast as
     its recent peak until memory can be there; at most a quarter of the guest."""
-    least = 128 * MIB if maximum < 2 * GIB else 256 * MIB
-    return int(min(max(0.1 * working_set, least, GROWTH_AHEAD * growth), 0.25 * maximum))
+    return int(min(max(0.1 * working_set, _least_margin(maximum), GROWTH_AHEAD * growth), 0.25 * maximum))
+
+
+def outgrows_margin(known: WorkingSet, maximum: int) -> bool:
+    """Whether it grew so fast since the sample before that a margin for quiet times is gone before memory can be
+    there."""
+    return GROWTH_AHEAD * known.grew >= _least_margin(maximum)
+
+
+def _least_margin(maximum: int) -> int:
+    return 128 * MIB if maximum < 2 * GIB else 256 * MIB
 
 
 def squeezed_want(known: WorkingSet, actual: int) -> int:
