@@ -44,8 +44,8 @@ LEDGER = Ledger(
 BUDGET = LEDGER.total - LEDGER.own - LEDGER.reserve
 
 NEED = Demand(
-    trust=Trust.FRESH, working_set=GIB, want=GIB, need=GIB, floor=GIB, guarantee=512 * MIB, ceiling=4 * GIB,
-    margin=0, in_distress=False, suffers=False, squeezed=False, overhead=100 * MIB, memory=None,
+    trust=Trust.FRESH, working_set=GIB, want=GIB, need=GIB, enough=GIB, floor=GIB, guarantee=512 * MIB,
+    ceiling=4 * GIB, margin=0, in_distress=False, suffers=False, squeezed=False, overhead=100 * MIB, memory=None,
 )  # fmt: skip
 
 
