@@ -5,13 +5,11 @@ The kernel's merging is the whole machine's: what was found is put back after ea
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,21 +37,6 @@ SHORT = {"reserve": "64MiB", "pool": "45%"}
 """With guests that keep what they have the pool is half full and no more: yellow, for as long as it takes."""
 
 ALL_OF_IT = {"manage": True, "minimum": "100%"}
-
-
-@pytest.fixture
-def found(tmp_path: Path) -> Iterator[KsmSettings]:
-    """How merging is set now, and again when the test has ended."""
-    if not os.access(f"{KSM}/run", os.W_OK):
-        pytest.skip("this kernel has no same-page merging")
-    settings = read_ksm_settings(Root())
-    if settings.run:
-        pytest.skip("somebody merges pages on this machine")
-    yield settings
-    changed = {name: value for name, value in asdict(settings).items() if value is not None}
-    if read_ksm_settings(Root()) != settings:
-        Merging(Root(), tmp_path).set(KsmSettings(**changed))
-    assert read_ksm_settings(Root()) == settings
 
 
 def ksm() -> Ksm:
