@@ -232,6 +232,15 @@ def test_ksmds_cpu_time_is_found_by_its_name(tree: Root) -> None:
     assert known.cpu_s == 12.34
 
 
+def test_ksmds_cpu_time_is_taken_to_the_nanosecond_where_the_kernel_counts_so(tree: Root) -> None:
+    (ksmd,) = Path(tree.path).glob("proc/*/comm")
+    assert ksmd.read_text() == "ksmd\n"
+    (ksmd.parent / "schedstat").write_text("12345678901 98745679953 46464\n")
+    known = merging(tree).complete(ksm(tree))
+    assert known is not None
+    assert known.cpu_s == 12.345678901
+
+
 def test_where_ksmd_is_not_to_be_seen_its_cpu_time_is_unknown(tmp_path: Path) -> None:
     tree = Root(plant(tmp_path, old_ksm()))
     known = merging(tree).complete(ksm(tree))

@@ -109,6 +109,24 @@ def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(found: K
         assert read_ksm_settings(Root()) == found
 
 
+def test_a_share_that_binds_is_kept_to(found: KsmSettings, lab: Lab) -> None:
+    with lab.arena(pool=2300 * MIB) as arena:
+        boot(arena)
+        daemon = arena.daemon(
+            host=SHORT, guests=rules(arena, **ALL_OF_IT), ksm={"mode": "steer", "cpu": "6%"}
+        )
+        until(lambda: stance(daemon, "merging"), "merging to begin")
+        took_s = [cpu_s()]
+        for _ in range(75):
+            time.sleep(1)
+            took_s.append(cpu_s())
+        cap = daemon.metric("balloond_host_ksm_cpu_cap_ratio")
+        shares = [(after - before) / 30 for before, after in zip(took_s, took_s[30:], strict=False)]
+        print(f"ksmd took {min(shares):.2%} to {max(shares):.2%} in 30 s, cap {cap:.2%}")
+        assert cap < 0.05
+        assert 0.5 * cap <= max(shares) <= 1.1 * cap
+
+
 def test_when_all_merged_pages_are_rewritten_at_once_nobody_dies_and_the_reserve_holds(
     found: KsmSettings, lab: Lab
 ) -> None:
