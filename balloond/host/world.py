@@ -8,6 +8,7 @@ This module must never raise for what it finds, nor take longer than its deadlin
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ class RealWorld:
         self._cgroups: dict[str, GuestCgroup] = {}
         self._cgroups_due_s = float("-inf")
         self._relief = Relief(self._root, state)
+        self._acting = threading.Lock()  # on what is put back; a hurried stop does that from a second thread
         self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
 
     def observe(self) -> Snapshot:
@@ -163,11 +165,17 @@ class RealWorld:
         mode observe how merging was set, which is steered on otherwise. Says what could not be undone."""
         if self._config().mode is Mode.OBSERVE:
             return self.put_back()
-        return self._relief.put_back()
+        with self._acting:
+            return self._relief.put_back()
 
     def put_back(self) -> tuple[str, ...]:
         """Leaves the host's own settings as they were found; says what could not be."""
-        return (*self._relief.put_back(), *filter(None, (self._put_merging_back(),)))
+        if not self._acting.acquire(blocking=False):  # who has it may be stopped in the midst for good
+            return ("a measure is under way; the next daemon puts back what is noted",)
+        try:
+            return (*self._relief.put_back(), *filter(None, (self._put_merging_back(),)))
+        finally:
+            self._acting.release()
 
     def close(self) -> None:
         self._processes.close()
@@ -184,17 +192,21 @@ class RealWorld:
             return Measured(
                 measure=measure, result=Result.BUSY, detail="no time was left for it in this turn"
             )
+        with self._acting:
+            result, detail = self._do(measure)
+        return Measured(measure=measure, result=result, detail=detail, took_s=self._monotonic() - began_s)
+
+    def _do(self, measure: Measure) -> tuple[Result, str]:
         match measure:
             case SetMerging():
-                result, detail = self._merging.set(measure.to)
+                return self._merging.set(measure.to)
             case Reclaim():
                 self._cgroups_due_s = float("-inf")
-                result, detail = self._relief.reclaim(measure, self._places.get(measure.uuid))
+                return self._relief.reclaim(measure, self._places.get(measure.uuid))
             case LimitSoftly():
-                result, detail = self._relief.limit(measure, self._places.get(measure.uuid))
+                return self._relief.limit(measure, self._places.get(measure.uuid))
             case _:
                 assert_never(measure)
-        return Measured(measure=measure, result=result, detail=detail, took_s=self._monotonic() - began_s)
 
     def _read_cgroups(self, look: _Look) -> None:
         now_s = self._monotonic()

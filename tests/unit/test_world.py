@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from balloond.config.settings import (
     KsmPolicy,
     Mode,
 )
+from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
 from balloond.host.processes import PROGRAM_MOST
@@ -561,6 +563,29 @@ def test_what_there_is_no_time_for_is_left_to_the_next_turn(
     monkeypatch.setattr(Relief, "limit", slow)
     results = [one.result for one in scene.world.take([LIMIT] * 4)]
     assert results == [Result.DONE, Result.DONE, Result.BUSY, Result.BUSY]
+
+
+def test_a_stop_in_the_midst_of_a_measure_leaves_the_notes_to_the_next_daemon(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = on_orange(scene)
+    said: list[str] = []
+    scene.world.take([LIMIT])
+    limit = Relief.limit
+
+    def stopped(self: Relief, measure: LimitSoftly, place: Place | None) -> tuple[Result, str]:
+        other = threading.Thread(target=lambda: said.extend(scene.world.put_back()))
+        other.start()  # as on a second signal: this very turn is never gone on with
+        other.join(5)
+        return limit(self, measure, place)
+
+    monkeypatch.setattr(Relief, "limit", stopped)
+    scene.world.take([LIMIT])
+    assert said == ["a measure is under way; the next daemon puts back what is noted"]
+    assert text(scene, f"{own}/memory.high") == str(GIB)
+    assert (scene.root / "state/limits.json").exists()
+    assert scene.world.put_back() == ()
+    assert text(scene, f"{own}/memory.high") == "max"
 
 
 def cgroup_of(snapshot: Snapshot) -> GuestCgroup | None:
