@@ -116,6 +116,7 @@ class Guest:
     program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
     translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
     cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
+    swap_limit: int | None = None  # the most of it that its cgroups let into swap, if they say so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -469,6 +470,7 @@ class GuestClaim:
     uuid: str
     held: Held
     size: int
+    pinned: int  # of it, what has to stay in memory
 
 
 @value

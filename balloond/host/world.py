@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 from balloond.config.settings import Config, KsmMode, Mode
-from balloond.host.cgroup import Place, Pool, find_pool, read_guest
+from balloond.host.cgroup import (
+    Place,
+    Pool,
+    SwapLimit,
+    find_pool,
+    read_guest,
+    swap_limit,
+    swap_limits,
+)
 from balloond.host.files import Root
 from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
 from balloond.host.ksm import Merging
@@ -91,6 +99,7 @@ class _Look:
     figures: HostFigures | None
     processes: Mapping[str, Process]
     pool: Pool | None  # None: no limited cgroup
+    swap: SwapLimit | None  # None: all guests together may have all the host's
     faults: tuple[Fault, ...]
 
 
@@ -119,6 +128,7 @@ class RealWorld:
         self._pids: dict[str, int] = {}  # and the processes of those
         self._places: dict[str, Place] = {}
         self._cgroups: dict[str, GuestCgroup] = {}
+        self._swap_limits: dict[str, int] = {}
         self._cgroups_due_s = float("-inf")
         self._relief = Relief(self._root, state)
         self._acting = threading.Lock()  # on what is put back; a hurried stop does that from a second thread
@@ -141,7 +151,10 @@ class RealWorld:
         source = pool_source(look.figures, look.pool, config.host.memory)
         self._read_cgroups(look)
         self.pressure_file = look.pool.pressure_file if look.pool is not None else None
-        placed = tuple(_placed(guest, look, source, self._cgroups.get(guest.uuid)) for guest in self._seen)
+        placed = tuple(
+            _placed(guest, look, source, self._cgroups.get(guest.uuid), self._swap_limits.get(guest.uuid))
+            for guest in self._seen
+        )
         return Snapshot(
             monotonic_s=self._monotonic(),
             wall_s=self._wall(),
@@ -214,6 +227,8 @@ class RealWorld:
         if now_s >= self._cgroups_due_s or self._cgroups.keys() - self._places.keys():
             found = ((uuid, read_guest(self._root, place)) for uuid, place in self._places.items())
             self._cgroups = {uuid: cgroup for uuid, cgroup in found if cgroup is not None}
+            managed = [place for uuid, place in self._places.items() if uuid in look.managed]
+            self._swap_limits = swap_limits(self._root, self._places, managed)
             self._cgroups_due_s = now_s + CGROUPS_EACH_S
 
     def _put_merging_back(self) -> str:
@@ -234,10 +249,12 @@ class RealWorld:
         if figures is not None and len(self._pids) == len(self._seen):
             figures = replace(figures, ksm=without_the_ended(figures.ksm, self._root, self._pids.values()))
         managed = _managed(config, self._seen)
-        pool = None
+        pool = swap = None
         if figures is not None:
-            places = [processes[uuid].place for uuid in managed & processes.keys()]
-            pool, pool_faults = find_pool(self._root, filter(None, places), figures.total)
+            found = (processes[uuid].place for uuid in managed & processes.keys())
+            places = [place for place in found if place is not None]
+            pool, pool_faults = find_pool(self._root, places, figures.total)
+            swap = swap_limit(self._root, places)
             faults += pool_faults
         return _Look(
             pids=self._pids,
@@ -245,6 +262,7 @@ class RealWorld:
             figures=figures,
             processes=processes,
             pool=pool,
+            swap=swap,
             faults=faults,
         )
 
@@ -263,12 +281,14 @@ def _managed(config: Config, guests: Sequence[Guest]) -> frozenset[str]:
     )
 
 
-def _placed(guest: Guest, look: _Look, source: PoolSource, cgroup: GuestCgroup | None) -> Guest:
+def _placed(
+    guest: Guest, look: _Look, source: PoolSource, cgroup: GuestCgroup | None, most_swap: int | None
+) -> Guest:
     """The guest with what its process and cgroup occupy; without, where that is none of the pool's."""
     process = look.processes.get(guest.uuid)
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
         return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
-    guest = replace(guest, overhead=QEMU_OVERHEAD, cgroup=cgroup)
+    guest = replace(guest, overhead=QEMU_OVERHEAD, cgroup=cgroup, swap_limit=most_swap)
     if process is None:
         return guest
     return replace(guest, rss=process.rss, swapped=process.swapped, program=process.program)
@@ -298,12 +318,11 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
     pressure, oom_kills = figures.pressure, figures.oom_kills
     if pool is not None:
         total, available = min(total, pool.total), min(available, pool.available)
-        most = pool.swap_total if pool.swap_total is not None else swap_total
-        left = pool.swap_free if pool.swap_free is not None else swap_free
-        swap_total, disk_total = min(swap_total, most), min(disk_total, most)
-        swap_free, disk_free = min(swap_free, left), min(disk_free, left)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
+    if look.swap is not None:
+        swap_total, disk_total = min(swap_total, look.swap.total), min(disk_total, look.swap.total)
+        swap_free, disk_free = min(swap_free, look.swap.free), min(disk_free, look.swap.free)
     if source is PoolSource.OPERATOR and operators is not None:
         total = operators
         available = min(available, max(0, operators - _occupied(guests, figures)))

@@ -5,8 +5,8 @@
 A balloon is advice: a reboot, deflate-on-oom or malice takes the memory back without asking. While this sum
 holds, guests alone cannot bring the host to its OOM killer, whatever their balloons do; otherwise no program
 in user space can promise it. So nothing counts here that a guest can undo (balloons, merged pages) or that
-lives off the very memory which is short (zram, zswap's pool), and whoever can't be swapped has to fit into
-memory.
+lives off the very memory which is short (zram, zswap's pool), and whoever can't be swapped, or only in part
+(its cgroup's limit), has to fit into memory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
         reserve=reserve,
         claims=claims,
         claimed=sum(each.size for each in claims),
-        unswappable=sum(each.size for each in claims if not each.held.swappable),
+        unswappable=sum(each.pinned for each in claims),
     )
 
 
@@ -67,7 +67,11 @@ def claim(guest: Guest) -> GuestClaim:
     has = (guest.rss or 0) - guest.program + (guest.swapped or 0)
     beyond = min(has - (0 if huge else guest.actual + guest.virtio_mem), OVERHEAD_MOST)
     overhead = max(guest.overhead + guest.translations, beyond)
-    return GuestClaim(uuid=guest.uuid, held=held, size=max(most(memory, overhead), has))
+    size = max(most(memory, overhead), has)
+    swappable = size if guest.swap_limit is None else min(size, guest.swap_limit)
+    return GuestClaim(
+        uuid=guest.uuid, held=held, size=size, pinned=size - swappable if held.swappable else size
+    )
 
 
 def most(memory: int, overhead: int) -> int:

@@ -97,6 +97,19 @@ def test_who_is_left_alone_for_another_reason_is_ordinary(obstacle: Obstacle | N
     assert judged(guest(obstacle=obstacle)).claims[0].held is Held.ORDINARY
 
 
+def test_what_a_guest_may_not_have_in_swap_has_to_fit_into_memory() -> None:
+    swap = replace(HOST, swap_total=64 * GIB, swap_free=64 * GIB)
+    full = most(4 * GIB, 0)
+    part = judged(guest("a", swap_limit=GIB), guest("b", swap_limit=0), guest("c"), host=swap)
+    assert [each.pinned for each in part.claims] == [full - GIB, full, 0]
+    assert part.unswappable == 2 * full - GIB
+    assert part.solvent
+    many = [guest(name, swap_limit=0) for name in "abcd"]
+    assert judged(*many, host=swap).memory_missing == 4 * full - 16 * GIB
+    assert judged(guest(swap_limit=9 * GIB)).claims[0].pinned == 0
+    assert judged(guest(obstacle=Obstacle.LOCKED, swap_limit=9 * GIB)).claims[0].pinned == full
+
+
 def test_pinned_guests_must_fit_into_memory_whatever_swap_there_is() -> None:
     pinned = [guest(name, obstacle=Obstacle.LOCKED) for name in "abcd"]
     swap = replace(HOST, swap_total=64 * GIB, swap_free=64 * GIB)

@@ -490,6 +490,25 @@ def test_swap_on_disk_is_no_more_than_the_guests_cgroup_may_have(scene: Scene) -
     assert (host.zram_total, host.zram_free) == (0, 0)  # all of it may lie on the disk
 
 
+def test_swap_that_the_guests_cgroups_may_not_have_does_not_count(scene: Scene) -> None:
+    scene.plant(
+        kernel(swap_total=4 * GIB, swap_free=4 * GIB),
+        cgroup_v2(SLICE, swap_limit=3 * GIB, swapped=GIB),
+        cgroup_v2(scope(101, "web"), swap_limit=256 * MIB),
+        cgroup_v2(scope(102, "db")),
+    )
+    scene.run_guests(web=512 * MIB, db=512 * MIB)
+    snapshot = scene.world.observe()
+    assert snapshot.host is not None
+    assert (snapshot.host.total, snapshot.host.swap_total, snapshot.host.swap_free) == (
+        24 * GIB,
+        3 * GIB,
+        2 * GIB,
+    )
+    seen = by_name(snapshot)
+    assert (seen["web"].swap_limit, seen["db"].swap_limit) == (256 * MIB, None)
+
+
 def test_a_guest_knows_what_of_it_is_only_qemus_program(scene: Scene) -> None:
     scene.plant(process(101, on_v2(scope(101, "web")), rss=600 * MIB, file=25 * MIB))
     scene.guests.appearing[WEB] = 101
