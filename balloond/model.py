@@ -168,6 +168,7 @@ class Host:
     total: int
     available: int  # to be had without swapping
     source: PoolSource = PoolSource.HOST
+    outside: int = 0  # memory for guests outside of the pool: the host's besides, less what no guest holds
     swap_total: int = 0
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
@@ -482,7 +483,7 @@ class Solvency:
     own: int  # used by the host itself, and what zswap's pool may yet take
     reserve: int
     claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
-    claimed: int  # their sum
+    claimed: int  # their sum, and what guests outside of the pool may take beyond what there is for them
     unswappable: int  # of it
 
     @property

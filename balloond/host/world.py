@@ -47,7 +47,7 @@ from balloond.model import (
     Snapshot,
     State,
 )
-from balloond.policy.solvency import QEMU_OVERHEAD
+from balloond.policy.solvency import HELD, QEMU_OVERHEAD
 
 OBSERVE_LEAST_S: Final = 3.0
 """However short the interval. On a host whose processors are overloaded (load 12 on two) monitors were seen to
@@ -286,9 +286,11 @@ def _placed(
 ) -> Guest:
     """The guest with what its process and cgroup occupy; without, where that is none of the pool's."""
     process = look.processes.get(guest.uuid)
+    guest = replace(guest, overhead=QEMU_OVERHEAD, swap_limit=most_swap)
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
-        return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
-    guest = replace(guest, overhead=QEMU_OVERHEAD, cgroup=cgroup, swap_limit=most_swap)
+        why = guest.obstacle if guest.obstacle in HELD else Obstacle.UNMANAGED
+        return replace(guest, in_pool=False, obstacle=why, rss=None, swapped=None)
+    guest = replace(guest, cgroup=cgroup)
     if process is None:
         return guest
     return replace(guest, rss=process.rss, swapped=process.swapped, program=process.program)
@@ -330,6 +332,7 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         total=total,
         available=available,
         source=source,
+        outside=_outside(look, figures, total),
         swap_total=swap_total,
         swap_free=swap_free,
         swap_in=figures.swap_in,
@@ -342,6 +345,14 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         ksm=figures.ksm,
         oom_kills=oom_kills,
     )
+
+
+def _outside(look: _Look, figures: HostFigures, pool: int) -> int:
+    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's."""
+    resident = sum(process.rss for process in look.processes.values())
+    merged = figures.ksm.saved if figures.ksm is not None else 0
+    own = max(0, figures.total - figures.available - resident + merged)
+    return max(0, figures.total - pool - own)
 
 
 def _occupied(guests: Sequence[Guest], figures: HostFigures) -> int:

@@ -161,8 +161,22 @@ def test_a_guest_that_has_more_than_its_maximum_claims_that() -> None:
     assert size(guest(actual=6 * GIB)) == most(6 * GIB, 0)
 
 
-def test_a_guest_of_another_pool_claims_nothing() -> None:
-    assert judged(guest(in_pool=False, swapped=GIB)).claims == ()
+def test_a_guest_of_another_pool_claims_nothing_while_it_fits_beside_the_pool() -> None:
+    beside = replace(HOST, outside=most(4 * GIB, 0))
+    assert judged(guest(in_pool=False, swapped=GIB), host=beside).claims == ()
+    assert judged(guest(in_pool=False), host=beside).claimed == 0
+
+
+def test_what_guests_of_another_pool_may_take_beyond_it_is_counted_against_this_one() -> None:
+    full, swap = most(4 * GIB, 0), replace(HOST, outside=GIB, swap_total=8 * GIB, swap_free=8 * GIB)
+    inside, other = guest("a"), guest("b", in_pool=False)
+    both = judged(inside, other, host=swap)
+    assert [each.uuid for each in both.claims] == ["uuid-a"]
+    assert both.claimed == 2 * full - GIB
+    assert both.spare == 24 * GIB - both.claimed
+    assert both.unswappable == 0
+    locked = judged(inside, replace(other, obstacle=Obstacle.LOCKED), host=swap)
+    assert locked.unswappable == full - GIB
 
 
 def test_page_tables_are_counted_for_the_process_and_for_kvm() -> None:

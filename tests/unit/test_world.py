@@ -52,6 +52,7 @@ from balloond.model import (
     SetTarget,
     Snapshot,
 )
+from balloond.policy.solvency import QEMU_OVERHEAD
 from balloond.units import GIB, KIB, MIB, PAGE
 from tests.fixtures.hosts import (
     BATCH,
@@ -288,6 +289,31 @@ def test_what_the_operator_sets_aside_is_for_managed_guests(scene: Scene) -> Non
     assert snapshot.host is not None
     assert snapshot.host.available == 3 * GIB
     assert not by_name(snapshot)["db"].in_pool
+
+
+def test_what_lies_outside_of_the_pool_is_what_the_host_has_besides_less_what_no_guest_holds(
+    scene: Scene,
+) -> None:
+    scene.config = Config(guests=unmanaged("db"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=2 * GIB)
+    used = 24 * GIB - 20 * GIB
+    assert scene.host().outside == 24 * GIB - 4 * GIB - (used - 3 * GIB)
+    scene.config = Config()
+    assert scene.host().outside == 0
+
+
+def test_a_pinned_guest_outside_of_the_pool_is_known_for_one(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("*"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    web, db = scene.guests.guests or ()
+    scene.guests.guests = (
+        replace(web, obstacle=Obstacle.LOCKED),
+        replace(db, obstacle=Obstacle.IN_JOB),
+    )
+    seen = by_name(scene.world.observe())
+    assert [seen[name].obstacle for name in ("web", "db")] == [Obstacle.LOCKED, Obstacle.UNMANAGED]
+    assert not seen["web"].in_pool
+    assert seen["web"].overhead == QEMU_OVERHEAD
 
 
 def test_a_reload_that_manages_other_guests_changes_the_pool_at_once(scene: Scene) -> None:
