@@ -236,6 +236,7 @@ class RealWorld:
         if not self._merging.noted or ksm is None:
             return ""
         if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+            self._merging.abort()  # nobody would watch any more whether there is room
             self._merging.forget()
             return ""
         return self._merging.put_back(ksm)[1]

@@ -20,6 +20,7 @@ from balloond.config.settings import (
     KsmPolicy,
     Mode,
 )
+from balloond.host import ksm as ksm_edge
 from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
@@ -402,6 +403,21 @@ def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     assert scene.world.put_back() == ()
     assert settings_of(scene) == (1, 40)
     assert list((scene.root / "state").iterdir()) == []
+
+
+def test_nobody_goes_on_unmerging_once_its_room_is_no_longer_watched(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ksm_edge, "RUN", ("sleep", "60"))
+    scene.plant(idle_ksm())
+    scene.config = replace(scene.config, ksm=KsmPolicy(mode=KsmMode.OFF))
+    scene.world.take((SetMerging(to=KsmSettings(run=2), words=""),))
+    unmerger = vars(vars(scene.world)["_merging"])["_writer"]
+    assert unmerger.poll() is None
+    scene.plant({"/sys/kernel/mm/ksm/run": "2\n"})
+    assert scene.world.put_back() == ()
+    assert unmerger.poll() is not None
+    assert not (scene.root / "state/merging.json").exists()
 
 
 def test_what_can_not_be_put_back_is_said(scene: Scene) -> None:
