@@ -116,6 +116,7 @@ class Guest:
     program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
     translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
     cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
+    swap_limit: int | None = None  # the most of it that its cgroups let into swap, if they say so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,7 @@ class Host:
     total: int
     available: int  # to be had without swapping
     source: PoolSource = PoolSource.HOST
+    outside: int = 0  # memory for guests outside of the pool: the host's besides, less what no guest holds
     swap_total: int = 0
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
@@ -470,6 +472,7 @@ class GuestClaim:
     uuid: str
     held: Held
     size: int
+    pinned: int  # of it, what has to stay in memory
 
 
 @value
@@ -481,7 +484,7 @@ class Solvency:
     own: int  # used by the host itself, and what zswap's pool may yet take
     reserve: int
     claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
-    claimed: int  # their sum
+    claimed: int  # their sum, and what guests outside of the pool may take beyond what there is for them
     unswappable: int  # of it
 
     @property
