@@ -55,7 +55,7 @@ class Holder:
     demand: Demand
     shares: int
     target: int  # what its balloon was asked for; its actual size where nothing was asked
-    follows: bool  # its balloon goes where it is asked to
+    follows: bool  # its balloon gives what it is asked for
     obstacle: Obstacle | None
 
     @property
