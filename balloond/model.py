@@ -327,6 +327,7 @@ class LimitSoftly:
     name: str
     limit: int | None  # None: as it was before
     words: str
+    incarnation: int = 0  # of the guest that is meant: its next life may have another cgroup
 
 
 Measure = SetMerging | Reclaim | LimitSoftly

@@ -85,10 +85,11 @@ def most(memory: int, overhead: int) -> int:
 
 
 def swap_commands(size: int) -> str:
-    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself."""
+    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself. In a new file that
+    root alone can read: one that is there may be in use."""
     mebibytes = -(-(size + PAGE) // MIB)
-    file = "/var/balloond.swap"
-    return f"fallocate -l {mebibytes}MiB {file} && chmod 600 {file} && mkswap {file} && swapon {file}"
+    file = "f=$(mktemp /var/balloond.swap.XXXXXX)"
+    return f'{file} && fallocate -l {mebibytes}MiB "$f" && mkswap "$f" && swapon "$f"'
 
 
 def _swap(host: Host, guests_swapped: int) -> int:

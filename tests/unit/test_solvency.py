@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from balloond.model import Guest, Held, Host, Obstacle, Solvency
-from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most
+from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most, swap_commands
 from balloond.units import GIB, MIB
 
 HOST = Host(total=16 * GIB, available=12 * GIB)
@@ -177,6 +179,15 @@ def test_what_guests_of_another_pool_may_take_beyond_it_is_counted_against_this_
     assert both.unswappable == 0
     locked = judged(inside, replace(other, obstacle=Obstacle.LOCKED), host=swap)
     assert locked.unswappable == full - GIB
+
+
+def test_the_commands_that_add_swap_touch_no_file_that_is_there(tmp_path: Path) -> None:
+    commands = swap_commands(3 * MIB).replace("/var/", f"{tmp_path}/")
+    harmless = "mkswap() { :; }; swapon() { :; }; "
+    for _ in range(2):
+        subprocess.run(["sh", "-c", harmless + commands], check=True)
+    made = list(tmp_path.iterdir())
+    assert [(each.stat().st_size, each.stat().st_mode & 0o777) for each in made] == [(4 * MIB, 0o600)] * 2
 
 
 def test_page_tables_are_counted_for_the_process_and_for_kvm() -> None:
