@@ -106,12 +106,7 @@ def test_solvency_is_told_with_how_each_guest_counts() -> None:
 
 def test_a_guest_that_is_none_of_the_pools_and_fits_beside_it_claims_nothing() -> None:
     elsewhere = replace(sealed.guest(sealed.UUID_2), in_pool=False)
-<<<<<<< HEAD
-    roomy = replace(sealed.HOST, outside=8 * GIB)
-    answer = published(sealed.tick(sealed.guest(), elsewhere, host=roomy))
-=======
     answer = published(sealed.tick(sealed.guest(), elsewhere, host=replace(sealed.HOST, outside=8 * GIB)))
->>>>>>> edges
     assert answer["solvency"] is not None and answer["solvency"]["claimed"] == most(4 * GIB, 0)
     assert answer["guests"] is not None and answer["guests"][1]["claim"] is None
 
