@@ -57,8 +57,8 @@ def test_idle_guests_are_shrunk_under_need_and_their_own_kernels_see_it(arena: A
 
 
 RATE = 80 * MIB
-"""Of growth, in a second. What is free, 180 MiB, lasts for 2.2 s then; the sample that shows the growth comes after
-a second at most, and the look at that sample another second later. At 100 a guest lost a process to its own OOM
+"""Of growth, in a second. What is free, 180 MiB, lasts for 2.2 s then; the sample that shows it comes after a
+second at most, and the look at that sample another second later. At 100 a guest lost a process to its own OOM
 killer where both fell badly."""
 
 

@@ -69,6 +69,19 @@ def test_the_margin_is_a_tenth_the_least_or_three_samples_of_growth_and_a_quarte
     assert margin(8.0 * GIB, 9.0 * GIB, 4 * GIB) == GIB
 
 
+def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
+    """While a balloon moves nobody knows how much of it a sample saw: demand is at least the one, at most the other."""
+    given = follow(KNOWN, sample(GIB // 2, GIB + GIB // 2), guest())
+    assert (given.grew, given.last, given.unsure) == (0, GIB, 1)
+    still = follow(given, sample(GIB), guest())
+    assert (still.grew, still.last, still.unsure) == (0, GIB, 0)
+    ramp = follow(given, sample(GIB + 300 * MIB), guest())
+    assert ramp.grew == 150 * MIB  # in two samples
+    assert follow(KNOWN, sample(GIB + 200 * MIB, 2 * GIB), guest()).grew == 200 * MIB  # surely
+    first = follow(WorkingSet(), sample(GIB, 2 * GIB), guest())
+    assert (first.last, first.unsure) == (2 * GIB, 0)
+
+
 def test_it_outgrows_a_margin_for_quiet_times_with_a_third_of_that_from_one_sample_to_the_next() -> None:
     def outgrows(grew: float, maximum: int) -> bool:
         return outgrows_margin(WorkingSet(grew=grew * MIB), maximum)
