@@ -42,13 +42,12 @@ AT_EASE_LEAST: Final = 64 * MIB
 class WorkingSet:
     """The estimator's memory, in bytes."""
 
-    last: int = 0  # the demand at the newest sample that told it exactly
-    unsure: int = 0  # samples since then, taken while the balloon moved
+    last: int = 0  # the demand at the newest sample; of what it may have been, the nearest to the one before
     usable: int = 0
     recent: float = 0.0
     slow: float = 0.0
-    grew: float = 0.0  # from one sample to the next, surely: lately
-    growth: float = 0.0  # its recent peak
+    grew: float = 0.0  # since the sample before the newest
+    growth: float = 0.0  # from one sample to the next: its recent peak
     samples: int = 0
     overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
@@ -64,11 +63,10 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     pent_up = 0 if at_ease else max(0, before.pent_up + out)
     believed = min(pent_up, _most_believed(guest.actual, max(1, runs)))
     low, high = sample.low + believed, sample.high + believed
-    grew = max(0.0, float(low - before.last)) / (before.unsure + 1) if before.samples else 0.0
-    exact = low == high or not before.samples
+    last = min(max(before.last, low), high) if before.samples else high
+    grew = max(0.0, float(last - before.last)) if before.samples else 0.0
     return WorkingSet(
-        last=high if exact else before.last,
-        unsure=0 if exact else before.unsure + 1,
+        last=last,
         usable=sample.usable,
         recent=_rise_or_decay(before.recent, low, high, exp(-sample.elapsed_s / RECENT_DECAY_S)),
         slow=_rise_or_decay(before.slow, low, high, exp(-sample.elapsed_s / DECAY_S)),

@@ -70,16 +70,17 @@ def test_the_margin_is_a_tenth_the_least_or_three_samples_of_growth_and_a_quarte
 
 
 def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
-    """While a balloon moves nobody knows how much of it a sample saw: demand is at least the one, at most the other."""
+    """While a balloon moves nobody knows how much of that a sample saw: demand lies between two figures."""
     given = follow(KNOWN, sample(GIB // 2, GIB + GIB // 2), guest())
-    assert (given.grew, given.last, given.unsure) == (0, GIB, 1)
+    assert (given.grew, given.last) == (0, GIB)
     still = follow(given, sample(GIB), guest())
-    assert (still.grew, still.last, still.unsure) == (0, GIB, 0)
-    ramp = follow(given, sample(GIB + 300 * MIB), guest())
-    assert ramp.grew == 150 * MIB  # in two samples
-    assert follow(KNOWN, sample(GIB + 200 * MIB, 2 * GIB), guest()).grew == 200 * MIB  # surely
-    first = follow(WorkingSet(), sample(GIB, 2 * GIB), guest())
-    assert (first.last, first.unsure) == (2 * GIB, 0)
+    assert (still.grew, still.last) == (0, GIB)
+    assert follow(given, sample(GIB + 300 * MIB), guest()).grew == 300 * MIB
+    surely = follow(KNOWN, sample(GIB + 200 * MIB, 2 * GIB), guest())
+    assert (surely.grew, surely.last) == (200 * MIB, GIB + 200 * MIB)
+    fell = follow(KNOWN, sample(GIB // 4, GIB // 2), guest())
+    assert (fell.grew, fell.last) == (0, GIB // 2)
+    assert follow(WorkingSet(), sample(GIB, 2 * GIB), guest()).last == 2 * GIB
 
 
 def test_it_outgrows_a_margin_for_quiet_times_with_a_third_of_that_from_one_sample_to_the_next() -> None:
