@@ -4,8 +4,8 @@ On orange what the pool lacks is reclaimed into the host's swap: first from gues
 claim and whose balloon does not bring it back, then from those whose resident memory is far above what they
 work with. On red the former are limited softly as well, until the host is yellow or their balloon follows again.
 A reclaimed page is not lost, but costs its guest a wait; so it must never be taken at a higher rate than a disk
-bears, nor from a guest that suffers already, nor where there is no swap: then only QEMU's own program could go,
-and guests were seen to freeze.
+bears, nor from a guest that suffers already, nor more than there is swap for, on the host and by the guest's own
+limit: then only QEMU's own program could go, and guests were seen to freeze.
 """
 
 from __future__ import annotations
@@ -64,6 +64,14 @@ class Holder:
         """What it holds of the host beside what QEMU needs."""
         return max(0, (self.guest.rss or 0) - self.demand.overhead)
 
+    def swap_room(self, free: int) -> int:
+        """What of it may yet go to swap with that much of the host's `free`; its cgroups may let it have less."""
+        guest = self.guest
+        if guest.swap_limit is None:
+            return free
+        has = max(guest.swapped or 0, (guest.cgroup and guest.cgroup.swapped) or 0)
+        return max(0, min(free, guest.swap_limit - has))
+
 
 @value
 class Relief:
@@ -86,13 +94,13 @@ def relieve(
     limits = _in_force(before.limits, measured, {holder.guest.uuid for holder in holders})
     if rung < Rung.ORANGE and not limits:
         return Relief(), ()
-    touchable = [holder for holder in holders if _may_be_touched(holder)]
-    over = _over_claims(touchable, ledger, sum(_held(h) for h in holders if not _may_be_touched(h)))
-    needless = rung < Rung.ORANGE or _is_roomy(ledger) or host.swap_free < LEAST
-    ends = [needless or _is_free(limit, holders) for limit in limits]
+    touchable = [holder for holder in holders if _may_be_touched(holder, host)]
+    over = _over_claims(touchable, ledger, sum(_held(h) for h in holders if not _may_be_touched(h, host)))
+    needless = rung < Rung.ORANGE or _is_roomy(ledger)
+    ends = [needless or _is_free(limit, holders, host) for limit in limits]
     lifted = tuple(_lift(limit) for limit, does in zip(limits, ends, strict=True) if does)
     kept = tuple(limit for limit, does in zip(limits, ends, strict=True) if not does)
-    limited = _limits(over, kept) if rung >= Rung.RED and not needless else ()
+    limited = _limits(over, kept, host) if rung >= Rung.RED and not needless else ()
     taken = _reclaims(touchable, over, host, ledger, rung, min(elapsed_s, ELAPSED_MOST_S))
     return Relief(limits=(*kept, *limited)), (*lifted, *limited, *taken)
 
@@ -113,12 +121,14 @@ def _in_force(
     return tuple(limit for uuid, limit in known.items() if uuid in here)
 
 
-def _may_be_touched(holder: Holder) -> bool:
-    """Whether it runs, is ours to manage, and its memory can go to swap."""
+def _may_be_touched(holder: Holder, host: Host) -> bool:
+    """Whether it runs, is ours to manage, and its memory can go to swap: that is of a kind that can, and there
+    is room for it."""
     return (
         holder.guest.in_pool
         and holder.guest.rss is not None
         and holder.obstacle in (None, Obstacle.NO_BALLOON)
+        and holder.swap_room(host.swap_free) >= LEAST
     )
 
 
@@ -136,11 +146,11 @@ def _is_roomy(ledger: Ledger) -> bool:
     return ledger.available - ledger.reserve >= CLEAR * ledger.pool
 
 
-def _is_free(limit: LimitSoftly, holders: Sequence[Holder]) -> bool:
+def _is_free(limit: LimitSoftly, holders: Sequence[Holder], host: Host) -> bool:
     """Whether the limited guest follows its balloon again, is none of ours to touch any more, or lives anew."""
     its = [holder for holder in holders if holder.guest.uuid == limit.uuid]
     return any(
-        holder.follows or not _may_be_touched(holder) or holder.guest.incarnation != limit.incarnation
+        holder.follows or not _may_be_touched(holder, host) or holder.guest.incarnation != limit.incarnation
         for holder in its
     )
 
@@ -185,7 +195,7 @@ def _reclaims(
     left = min(lacking, host.swap_free, int(RATE_TOTAL * elapsed_s))
     taken = []
     for most, holder, words in (*_from_over(over), *_from_cold(holders)):
-        size = min(most, left, int(RATE_GUEST * elapsed_s))
+        size = min(most, left, holder.swap_room(host.swap_free), int(RATE_GUEST * elapsed_s))
         if size >= LEAST:
             left -= size
             taken.append(Reclaim(uuid=holder.guest.uuid, name=holder.guest.name, size=size, words=words))
@@ -218,20 +228,27 @@ def _is_calm(holder: Holder) -> bool:
 
 
 def _limits(
-    over: Sequence[tuple[int, int, Holder]], limits: Iterable[LimitSoftly]
+    over: Sequence[tuple[int, int, Holder]], limits: Iterable[LimitSoftly], host: Host
 ) -> tuple[LimitSoftly, ...]:
+    """A limit for each that has none, at its claim, but no further below what it holds than swap has room for:
+    what can't go there would be QEMU's own program."""
     known = {limit.uuid for limit in limits}
-    return tuple(
-        LimitSoftly(
+    free, made = host.swap_free, []
+    for size, claim, holder in over:
+        goes = min(size, holder.swap_room(free))
+        if holder.guest.uuid in known or goes < LEAST:
+            continue
+        free -= goes
+        words = f"holds {format_size(size)} more than its claim of {format_size(claim)}, and the host is red"
+        limit = LimitSoftly(
             uuid=holder.guest.uuid,
             name=holder.guest.name,
-            limit=claim + holder.demand.overhead,
-            words=f"holds {format_size(size)} more than its claim of {format_size(claim)}, and the host is red",
+            limit=holder.resident - goes + holder.demand.overhead,
+            words=words,
             incarnation=holder.guest.incarnation,
         )
-        for size, claim, holder in over
-        if holder.guest.uuid not in known
-    )
+        made.append(limit)
+    return tuple(made)
 
 
 def _lift(limit: LimitSoftly) -> LimitSoftly:
