@@ -124,10 +124,16 @@ def _in_force(
 def _may_be_touched(holder: Holder, host: Host) -> bool:
     """Whether it runs, is ours to manage, and its memory can go to swap: that is of a kind that can, and there
     is room for it."""
+    return holder.obstacle is not Obstacle.UNREADABLE and _may_stay_limited(holder, host)
+
+
+def _may_stay_limited(holder: Holder, host: Host) -> bool:
+    """Whether a limit may stand: also where its monitor is late once, as that tells nothing of its memory. But not
+    while it is in a job, since a migration that is slowed down may never end."""
     return (
         holder.guest.in_pool
         and holder.guest.rss is not None
-        and holder.obstacle in (None, Obstacle.NO_BALLOON)
+        and holder.obstacle in (None, Obstacle.NO_BALLOON, Obstacle.UNREADABLE)
         and holder.swap_room(host.swap_free) >= LEAST
     )
 
@@ -147,10 +153,10 @@ def _is_roomy(ledger: Ledger) -> bool:
 
 
 def _is_free(limit: LimitSoftly, holders: Sequence[Holder], host: Host) -> bool:
-    """Whether the limited guest follows its balloon again, is none of ours to touch any more, or lives anew."""
+    """Whether the limited guest follows its balloon again, is none of ours to limit any more, or lives anew."""
     its = [holder for holder in holders if holder.guest.uuid == limit.uuid]
     return any(
-        holder.follows or not _may_be_touched(holder, host) or holder.guest.incarnation != limit.incarnation
+        holder.follows or not _may_stay_limited(holder, host) or holder.guest.incarnation != limit.incarnation
         for holder in its
     )
 

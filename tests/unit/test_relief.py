@@ -316,6 +316,13 @@ def test_a_limit_goes_with_the_right_to_touch_the_guest() -> None:
     assert lifts(relieve(LIMITED, (), [left_alone], HOST, LEDGER, Rung.RED, elapsed_s=1)[1]) == ["hog"]
 
 
+def test_a_limit_stays_while_the_monitor_is_late_and_goes_while_the_guest_is_in_a_job() -> None:
+    late, moved = wild("hog", obstacle=Obstacle.UNREADABLE), wild("hog", obstacle=Obstacle.IN_JOB)
+    assert relieve(LIMITED, (), [late], HOST, LEDGER, Rung.RED, elapsed_s=1) == (LIMITED, ())
+    assert lifts(relieve(LIMITED, (), [moved], HOST, LEDGER, Rung.RED, elapsed_s=1)[1]) == ["hog"]
+    assert lifts(relieve(LIMITED, (), [late], HOST, LEDGER, Rung.YELLOW, elapsed_s=1)[1]) == ["hog"]
+
+
 def test_a_guest_that_was_started_anew_has_no_limit_yet() -> None:
     anew = wild("hog", guest=replace(guest("hog", 8 * GIB), incarnation=1))
     relief, measures = relieve(LIMITED, (), [anew], HOST, LEDGER, Rung.RED, elapsed_s=1)
