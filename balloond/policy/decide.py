@@ -37,7 +37,7 @@ from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.merging import Course, steer
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
-from balloond.policy.relief import Holder, Relief, relieve
+from balloond.policy.relief import Holder, Relief, relieve, settle
 from balloond.policy.solvency import judge
 from balloond.units import MIB
 from balloond.value import value
@@ -328,10 +328,13 @@ def _frozen(previous: Tick | None) -> Decision:
     if previous is None:
         return Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
     before = previous.decision
+    memory: HostMemory | None = before.memory
+    if memory is not None:
+        memory = replace(memory, relief=settle(memory.relief, previous.measured))
     return Decision(
         rung=before.rung,
         ledger=None,
         verdicts=tuple(replace(v, reason=Reason.FROZEN) for v in before.verdicts),
         actions=(),
-        memory=before.memory,
+        memory=memory,
     )

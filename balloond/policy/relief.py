@@ -77,7 +77,9 @@ class Holder:
 class Relief:
     """What is remembered from tick to tick."""
 
-    limits: tuple[LimitSoftly, ...] = ()  # in force, as far as is known
+    limits: tuple[
+        LimitSoftly, ...
+    ] = ()  # in force, as far as is known; None: to be lifted until told that it is
 
 
 def relieve(
@@ -91,34 +93,37 @@ def relieve(
     elapsed_s: float,
 ) -> tuple[Relief, tuple[Reclaim | LimitSoftly, ...]]:
     """What is to be done now. `measured`: what came of the tick before; `elapsed_s`: how long ago that was."""
-    limits = _in_force(before.limits, measured, {holder.guest.uuid for holder in holders})
+    here = {holder.guest.uuid for holder in holders}
+    limits = tuple(limit for limit in settle(before, measured).limits if limit.uuid in here)
     if rung < Rung.ORANGE and not limits:
         return Relief(), ()
     touchable = [holder for holder in holders if _may_be_touched(holder, host)]
     over = _over_claims(touchable, ledger, sum(_held(h) for h in holders if not _may_be_touched(h, host)))
     needless = rung < Rung.ORANGE or _is_roomy(ledger)
-    ends = [needless or _is_free(limit, holders, host) for limit in limits]
-    lifted = tuple(_lift(limit) for limit, does in zip(limits, ends, strict=True) if does)
-    kept = tuple(limit for limit, does in zip(limits, ends, strict=True) if not does)
+    kept = tuple(limit for limit in limits if not (needless or _is_free(limit, holders, host)))
+    lifted = tuple(_lift(limit) for limit in limits if limit not in kept)
     limited = _limits(over, kept, host) if rung >= Rung.RED and not needless else ()
     taken = _reclaims(touchable, over, host, ledger, rung, min(elapsed_s, ELAPSED_MOST_S))
-    return Relief(limits=(*kept, *limited)), (*lifted, *limited, *taken)
+    anew = {limit.uuid for limit in limited}
+    left = tuple(limit for limit in lifted if limit.uuid not in anew)
+    return Relief(limits=(*kept, *left, *limited)), (*lifted, *limited, *taken)
 
 
-def _in_force(
-    limits: Iterable[LimitSoftly], measured: Sequence[Measured], here: set[str]
-) -> tuple[LimitSoftly, ...]:
-    """What was decided is taken for done unless it was told to have failed: a tick may be lost in between."""
-    known = {limit.uuid: limit for limit in limits}
+def settle(before: Relief, measured: Sequence[Measured]) -> Relief:
+    """What is remembered, with what came of the tick before. A limit is taken for set unless it was told to have
+    failed, and a lift for failed unless it was told to be done: what is told may be lost with a tick."""
+    known = {limit.uuid: limit for limit in before.limits}
     for each in measured:
         match each.measure:
             case LimitSoftly(uuid=uuid, limit=None) as lift if each.result not in _OVER:
-                known[uuid] = lift
+                known.setdefault(uuid, lift)
+            case LimitSoftly(uuid=uuid, limit=None) if uuid in known and known[uuid].limit is None:
+                del known[uuid]
             case LimitSoftly(uuid=uuid, limit=int()) if each.result not in _GRANTED:
                 known.pop(uuid, None)
             case _:
                 pass
-    return tuple(limit for uuid, limit in known.items() if uuid in here)
+    return Relief(limits=tuple(known.values()))
 
 
 def _may_be_touched(holder: Holder, host: Host) -> bool:
@@ -153,7 +158,10 @@ def _is_roomy(ledger: Ledger) -> bool:
 
 
 def _is_free(limit: LimitSoftly, holders: Sequence[Holder], host: Host) -> bool:
-    """Whether the limited guest follows its balloon again, is none of ours to limit any more, or lives anew."""
+    """Whether the limit is being lifted already, or its guest follows the balloon again, is none of ours to limit
+    any more, or lives anew."""
+    if limit.limit is None:
+        return True
     its = [holder for holder in holders if holder.guest.uuid == limit.uuid]
     return any(
         holder.follows or not _may_stay_limited(holder, host) or holder.guest.incarnation != limit.incarnation

@@ -610,6 +610,35 @@ def test_without_hosts_figures_nothing_is_taken_and_a_limit_in_force_is_not_forg
     assert limited(lab) == [("hog", False)]
 
 
+@pytest.mark.parametrize("lost", ["host_lost", "guests_lost"])
+def test_what_came_of_a_limit_is_not_forgotten_with_a_tick_that_sees_nothing(lost: str) -> None:
+    lab = hogged(refuse=Result.REFUSED)
+    lab.run(10)
+    assert limited(lab)[-1] == ("hog", True)
+    setattr(lab, lost, True)
+    lab.refuse = None
+    lab.run(3)
+    setattr(lab, lost, False)
+    lab.taken.clear()
+    lab.run(2)
+    assert limited(lab) == [("hog", True)]
+
+
+def test_a_limit_whose_lift_failed_goes_after_a_tick_that_sees_nothing() -> None:
+    lab = hogged()
+    lab.run(10)
+    lab.own, lab.refuse = 0, Result.TIMED_OUT
+    lab["hog"].resident = lab["hog"].actual = GIB
+    lab.run(30)
+    assert limited(lab)[-1] == ("hog", False)
+    lab.host_lost = True
+    lab.run()
+    lab.host_lost, lab.refuse = False, None
+    lab.taken.clear()
+    lab.run(5)
+    assert limited(lab) == [("hog", False)]
+
+
 def test_a_change_of_mode_forgets_limits_since_it_puts_them_back() -> None:
     lab = hogged()
     lab.run(10)
