@@ -99,7 +99,7 @@ def relieve(
         return Relief(), ()
     touchable = [holder for holder in holders if _may_be_touched(holder, host)]
     over = _over_claims(touchable, ledger, sum(_held(h) for h in holders if not _may_be_touched(h, host)))
-    needless = rung < Rung.ORANGE or _is_roomy(ledger)
+    needless = rung < Rung.ORANGE or _is_roomy(ledger.available - ledger.reserve, ledger.pool)
     kept = tuple(limit for limit in limits if not (needless or _is_free(limit, holders, host)))
     lifted = tuple(_lift(limit) for limit in limits if limit not in kept)
     limited = _limits(over, kept, host) if rung >= Rung.RED and not needless else ()
@@ -107,6 +107,16 @@ def relieve(
     anew = {limit.uuid for limit in limited}
     left = tuple(limit for limit in lifted if limit.uuid not in anew)
     return Relief(limits=(*kept, *left, *limited)), (*lifted, *limited, *taken)
+
+
+def loosen(
+    before: Relief, host: Host, rung: Rung, *, free: int, pool: int
+) -> tuple[Relief, tuple[LimitSoftly, ...]]:
+    """What is to be done while nobody knows the guests: limits go where the host does not need them any more, and
+    none is set. `free`: bytes available beyond the reserve."""
+    needless = rung < Rung.ORANGE or _is_roomy(free, pool) or host.swap_free < LEAST
+    limits = tuple(_lift(each) if needless or each.limit is None else each for each in before.limits)
+    return Relief(limits=limits), tuple(each for each in limits if each.limit is None)
 
 
 def settle(before: Relief, measured: Sequence[Measured]) -> Relief:
@@ -151,10 +161,10 @@ def _held(holder: Holder) -> int:
     return guest.rss if guest.rss is not None else guest.actual + holder.demand.overhead
 
 
-def _is_roomy(ledger: Ledger) -> bool:
+def _is_roomy(free: int, pool: int) -> bool:
     """Whether the host is out of danger, whatever its pressure says: a guest that is slowed down for being above
     its limit waits for memory, which keeps the pressure up, and the limit would never go."""
-    return ledger.available - ledger.reserve >= CLEAR * ledger.pool
+    return free >= CLEAR * pool
 
 
 def _is_free(limit: LimitSoftly, holders: Sequence[Holder], host: Host) -> bool:
