@@ -129,7 +129,7 @@ class RealWorld:
         self._places: dict[str, Place] = {}
         self._cgroups: dict[str, GuestCgroup] = {}
         self._swap_limits: dict[str, int] = {}
-        self._cgroups_due_s = float("-inf")
+        self._cgroups_due_s = self._owed_due_s = float("-inf")
         self._relief = Relief(self._root, state)
         self._acting = threading.Lock()  # on what is put back; a hurried stop does that from a second thread
         self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
@@ -230,6 +230,10 @@ class RealWorld:
             managed = [place for uuid, place in self._places.items() if uuid in look.managed]
             self._swap_limits = swap_limits(self._root, self._places, managed)
             self._cgroups_due_s = now_s + CGROUPS_EACH_S
+        if now_s >= self._owed_due_s:
+            self._owed_due_s = now_s + CGROUPS_EACH_S
+            with self._acting:
+                self._relief.put_back_owed()
 
     def _put_merging_back(self) -> str:
         policy, ksm = self._config().ksm, read_ksm(self._root)

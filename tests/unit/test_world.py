@@ -21,6 +21,7 @@ from balloond.config.settings import (
     Mode,
 )
 from balloond.host import ksm as ksm_edge
+from balloond.host import relief as relief_edge
 from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
@@ -594,6 +595,23 @@ def test_a_soft_limit_is_set_and_put_back(scene: Scene) -> None:
     assert (scene.root / "state/limits.json").exists()
     scene.world.put_back()
     assert text(scene, f"{own}/memory.high") == "max"
+
+
+@pytest.mark.parametrize("mode", [Mode.ACTIVE, Mode.OBSERVE])
+def test_a_limit_that_could_not_be_put_back_at_the_start_goes_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    own = on_orange(scene)
+    scene.world.take([LIMIT])
+    scene.config = Config(mode=mode)
+    monkeypatch.setattr(relief_edge, "PUT_BACK_MOST_S", 0.0)
+    assert scene.world.take_up() == (f"{own}/memory.high: no time was left",)
+    scene.world.observe()
+    assert text(scene, f"{own}/memory.high") == str(GIB)  # not each turn
+    scene.clock.now_s += CGROUPS_EACH_S
+    scene.world.observe()
+    assert text(scene, f"{own}/memory.high") == "max"
+    assert not (scene.root / "state/limits.json").exists()
 
 
 def test_memory_is_reclaimed_from_a_guests_own_cgroup(scene: Scene) -> None:
