@@ -26,8 +26,11 @@ from balloond.host.cgroup import (
 )
 from balloond.host.files import Root
 from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
+from balloond.host.ksm import NAME as MERGING
 from balloond.host.ksm import Merging
+from balloond.host.notes import kept
 from balloond.host.processes import Process, Processes
+from balloond.host.relief import NAME as LIMITS
 from balloond.host.relief import Relief
 from balloond.model import (
     Fault,
@@ -270,6 +273,23 @@ class RealWorld:
             swap=swap,
             faults=faults,
         )
+
+
+def is_noted(state: Path) -> bool:
+    """Whether a daemon, running or dead, has set something at the host that is to be put back."""
+    return any(kept(state / name) is not None for name in (LIMITS, MERGING))
+
+
+def put_back_noted(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
+    """Puts back what a daemon that is dead has left at the host, where none can follow it; says what could not be.
+    What the operator wished to be left is not known here, so merging is put back as it was found."""
+    tree = Root(root)
+    left = Relief(tree, state).put_back()
+    merging, now = Merging(tree, state), read_ksm(tree)
+    if not merging.noted or now is None:
+        return left
+    result, detail = merging.put_back(now)
+    return left if result is Result.DONE else (*left, detail)
 
 
 def pool_source(figures: HostFigures | None, pool: Pool | None, operators: int | None) -> PoolSource:

@@ -35,6 +35,8 @@ from balloond.host.world import (
     SET_MOST_S,
     TAKE_MOST_S,
     RealWorld,
+    is_noted,
+    put_back_noted,
 )
 from balloond.model import (
     Fault,
@@ -392,6 +394,20 @@ def test_what_a_killed_daemon_left_of_merging_is_steered_on_or_put_back_where_on
     scene.config = replace(scene.config, mode=Mode.OBSERVE)
     assert scene.world.take_up() == ()
     assert settings_of(scene) == (0, 20)
+
+
+def test_after_a_daemon_that_was_killed_all_is_put_back_also_where_none_can_follow(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    own = on_orange(scene)
+    assert not is_noted(scene.root / "state")
+    scene.world.take([LIMIT, MERGE])
+    assert settings_of(scene) == (1, 40)
+    assert is_noted(scene.root / "state")
+    assert put_back_noted(scene.root / "state", scene.root) == ()
+    assert settings_of(scene) == (0, 20)
+    assert text(scene, f"{own}/memory.high") == "max"
+    assert not is_noted(scene.root / "state")
+    assert put_back_noted(scene.root / "state", scene.root) == ()
 
 
 @pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
