@@ -80,6 +80,7 @@ class Relief:
     limits: tuple[
         LimitSoftly, ...
     ] = ()  # in force, as far as is known; None: to be lifted until told that it is
+    deaf: tuple[str, ...] = ()  # UUIDs of guests for which a reclaim was refused last, in order
 
 
 def relieve(
@@ -94,7 +95,9 @@ def relieve(
 ) -> tuple[Relief, tuple[Reclaim | LimitSoftly, ...]]:
     """What is to be done now. `measured`: what came of the tick before; `elapsed_s`: how long ago that was."""
     here = {holder.guest.uuid for holder in holders}
-    limits = tuple(limit for limit in settle(before, measured).limits if limit.uuid in here)
+    settled = settle(before, measured)
+    limits = tuple(limit for limit in settled.limits if limit.uuid in here)
+    deaf = tuple(uuid for uuid in settled.deaf if uuid in here)
     if rung < Rung.ORANGE and not limits:
         return Relief(), ()
     touchable = [holder for holder in holders if _may_be_touched(holder, host)]
@@ -103,10 +106,10 @@ def relieve(
     kept = tuple(limit for limit in limits if not (needless or _is_free(limit, holders, host)))
     lifted = tuple(_lift(limit) for limit in limits if limit not in kept)
     limited = _limits(over, kept, host) if rung >= Rung.RED and not needless else ()
-    taken = _reclaims(touchable, over, host, ledger, rung, min(elapsed_s, ELAPSED_MOST_S))
+    taken = _reclaims(touchable, over, deaf, host, ledger, rung, min(elapsed_s, ELAPSED_MOST_S))
     anew = {limit.uuid for limit in limited}
     left = tuple(limit for limit in lifted if limit.uuid not in anew)
-    return Relief(limits=(*kept, *left, *limited)), (*lifted, *limited, *taken)
+    return Relief(limits=(*kept, *left, *limited), deaf=deaf), (*lifted, *limited, *taken)
 
 
 def loosen(
@@ -116,13 +119,13 @@ def loosen(
     none is set. `free`: bytes available beyond the reserve."""
     needless = rung < Rung.ORANGE or _is_roomy(free, pool) or host.swap_free < LEAST
     limits = tuple(_lift(each) if needless or each.limit is None else each for each in before.limits)
-    return Relief(limits=limits), tuple(each for each in limits if each.limit is None)
+    return replace(before, limits=limits), tuple(each for each in limits if each.limit is None)
 
 
 def settle(before: Relief, measured: Sequence[Measured]) -> Relief:
     """What is remembered, with what came of the tick before. A limit is taken for set unless it was told to have
     failed, and a lift for failed unless it was told to be done: what is told may be lost with a tick."""
-    known = {limit.uuid: limit for limit in before.limits}
+    known, deaf = {limit.uuid: limit for limit in before.limits}, set(before.deaf)
     for each in measured:
         match each.measure:
             case LimitSoftly(uuid=uuid, limit=None) as lift if each.result not in _OVER:
@@ -131,9 +134,13 @@ def settle(before: Relief, measured: Sequence[Measured]) -> Relief:
                 del known[uuid]
             case LimitSoftly(uuid=uuid, limit=int()) if each.result not in _GRANTED:
                 known.pop(uuid, None)
+            case Reclaim(uuid=uuid) if each.result is Result.REFUSED:
+                deaf.add(uuid)
+            case Reclaim(uuid=uuid) if each.result is Result.DONE:
+                deaf.discard(uuid)
             case _:
                 pass
-    return Relief(limits=tuple(known.values()))
+    return Relief(limits=tuple(known.values()), deaf=tuple(sorted(deaf)))
 
 
 def _may_be_touched(holder: Holder, host: Host) -> bool:
@@ -206,19 +213,25 @@ def _over_claims(holders: Sequence[Holder], ledger: Ledger, held: int) -> list[t
 def _reclaims(
     holders: Sequence[Holder],
     over: Sequence[tuple[int, int, Holder]],
+    deaf: Sequence[str],
     host: Host,
     ledger: Ledger,
     rung: Rung,
     elapsed_s: float,
 ) -> tuple[Reclaim, ...]:
-    """What the pool lacks, as far as rates, swap and those who may give allow."""
+    """What the pool lacks, as far as rates, swap and those who may give allow. From whom nothing can be taken it
+    is asked last, lest it be counted on where others could give it."""
     if rung < Rung.ORANGE:
         return ()
     coming = sum(max(0, holder.guest.actual - holder.target) for holder in holders if holder.follows)
     lacking = ledger.pool - (ledger.available - ledger.reserve) - coming
     left = min(lacking, host.swap_free, int(RATE_TOTAL * elapsed_s))
     taken = []
-    for most, holder, words in (*_from_over(over), *_from_cold(holders)):
+    givers = sorted(
+        (*_from_over(over), *_from_cold(holders)),
+        key=lambda each: each[1].guest.cgroup is None or each[1].guest.uuid in deaf,
+    )
+    for most, holder, words in givers:
         size = min(most, left, holder.swap_room(host.swap_free), int(RATE_GUEST * elapsed_s))
         if size >= LEAST:
             left -= size

@@ -389,6 +389,39 @@ def test_a_guest_that_is_limited_anew_before_the_lift_was_told_of_stays_limited(
         assert settle(relief, came) == relief
 
 
+def placed(name: str, resident: int = 4 * GIB) -> Holder:
+    """An over-claiming guest with a cgroup of its own."""
+    return wild(name, guest=replace(guest(name, resident), cgroup=GuestCgroup(used=resident)))
+
+
+SHORT = replace(LEDGER, available=LEDGER.reserve + LEDGER.pool - 60 * MIB)
+
+
+def test_what_can_not_be_taken_from_a_guest_without_a_cgroup_is_taken_from_another() -> None:
+    assert taken(placed("a"), placed("b"), ledger=SHORT) == {"a": 60 * MIB}
+    assert taken(wild("a"), placed("b"), ledger=SHORT) == {"b": 60 * MIB}
+    assert taken(wild("a"), ledger=SHORT) == {"a": 60 * MIB}  # it may have one by now
+
+
+def test_who_refused_is_asked_last_until_a_reclaim_is_done() -> None:
+    def turn(before: Relief, result: Result, name: str, ledger: Ledger = SHORT) -> tuple[Relief, list[str]]:
+        came = (Measured(measure=Reclaim(uuid=f"uuid-{name}", name=name, size=1, words=""), result=result),)
+        relief, measures = relieve(
+            before, came, [placed("a"), placed("b")], HOST, ledger, Rung.ORANGE, elapsed_s=1
+        )
+        return relief, [each.name for each in measures if isinstance(each, Reclaim)]
+
+    relief, asked = turn(Relief(), Result.REFUSED, "a")
+    assert asked == ["b"]
+    relief, asked = turn(relief, Result.DONE, "b")
+    assert asked == ["b"]
+    relief, asked = turn(relief, Result.BUSY, "a", LEDGER)
+    assert asked == ["b", "a"]
+    relief, asked = turn(relief, Result.DONE, "a")
+    assert (relief, asked) == (Relief(), ["a"])
+
+
 def test_what_came_of_a_reclaim_is_no_matter_of_limits() -> None:
     came = (Measured(measure=Reclaim(uuid="uuid-hog", name="hog", size=1, words=""), result=Result.REFUSED),)
-    assert relieve(LIMITED, came, [wild("hog", GIB)], HOST, LEDGER, Rung.RED, elapsed_s=1)[0] == LIMITED
+    relief, _ = relieve(LIMITED, came, [wild("hog", GIB)], HOST, LEDGER, Rung.RED, elapsed_s=1)
+    assert relief.limits == LIMITED.limits
