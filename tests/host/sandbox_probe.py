@@ -89,6 +89,9 @@ def attempts() -> dict[str, Callable[[], object]]:
         "limit the system's own slice": write_back("/sys/fs/cgroup/system.slice/memory.high"),
         "write its configuration": create("/etc/balloond/x"),
         "write to /var": create("/var/lib/x"),
+        "write to /run": create("/run/x"),
+        "write units": create("/run/systemd/system/x"),
+        "write others' shared memory": create("/dev/shm/x"),
         "write programs": create("/usr/bin/x"),
         "read password hashes": lambda: Path("/etc/shadow").read_text() or nothing_there(),
         "see home directories": lambda: os.listdir("/root") or nothing_there(),  # noqa: PTH208
