@@ -30,7 +30,8 @@ def test_the_unit_is_active_within_ten_seconds_of_multi_user_target() -> None:
         )
     reached_s = service.seconds("ActiveEnterTimestampMonotonic", "multi-user.target")
     ready_s = service.seconds("ActiveEnterTimestampMonotonic")
-    print(f"ready {ready_s - reached_s:+.1f} s after multi-user.target, {ready_s:.0f} s after boot")
+    took_s = ready_s - service.seconds("InactiveExitTimestampMonotonic")
+    print(f"ready {ready_s - reached_s:+.1f} s after multi-user.target; its start took {took_s:.1f} s")
     assert ready_s <= reached_s + 10
     assert service.show("NRestarts") == "0", service.story()
 
