@@ -68,7 +68,7 @@ def kinds(before: Seen, after: Seen) -> str:
     """What was compared, and how many of each."""
     counted = Counter(kind for kind, _ in before.keys() & after.keys())
     said = ", ".join(f"{count} x {kind}" for kind, count in sorted(counted.items()))
-    return said if counted["KSM setting"] else f"{said}; KSM's settings were not: there is none, or a lab beside"
+    return said if counted["KSM setting"] else f"{said}; KSM's settings were not, there are none or a lab"
 
 
 def _words(was: str | None, now: str | None) -> str:
