@@ -139,7 +139,7 @@ class Ksm:
     """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes, counters since boot."""
 
     run: int
-    saved: int
+    saved: int  # everybody's: all of it may be called back
     profit: int | None  # general_profit; None: the kernel does not say (before 6.4)
     full_scans: int
     pages_to_scan: int
@@ -151,6 +151,12 @@ class Ksm:
     settings: KsmSettings = KsmSettings()
     found: KsmSettings | None = None  # as they were before we set anything; None: we set nothing
     put: KsmSettings | None = None  # as we left them
+    in_guests: int | None = None  # of `saved`, what stands in resident sizes of guests; None: it may be all
+
+    @property
+    def counted_twice(self) -> int:
+        """By so much resident sizes of guests are more than the memory that they take."""
+        return self.saved if self.in_guests is None else self.in_guests
 
 
 class PoolSource(enum.StrEnum):
