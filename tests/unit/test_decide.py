@@ -8,6 +8,7 @@ import pytest
 
 from balloond.config.settings import Amount, GuestPolicy, GuestRule, HostPolicy, Mode
 from balloond.model import Decision, LimitSoftly, Obstacle, Reason, Reclaim, Result, Rung, State, Trust
+from balloond.policy.trust import SILENT_S
 from balloond.units import GIB, MIB
 from tests.made import Lab, Machine, config
 
@@ -513,6 +514,33 @@ def test_a_guest_that_falls_silent_is_counted_as_its_maximum() -> None:
     assert lab.verdict("g0").demand.trust is Trust.SILENT  # type: ignore[union-attr]
     assert ledger.committed == 4 * GIB + others
     assert entitled(lab)[0] == lab["g0"].actual // MIB
+
+
+@pytest.mark.parametrize("obstacle", [Obstacle.UNREADABLE, Obstacle.IN_JOB])
+def test_a_guest_out_of_reach_counts_as_its_maximum_once_nothing_was_heard_of_it_for_minutes(
+    obstacle: Obstacle,
+) -> None:
+    lab = crowd()
+    lab.run(60)
+    has = lab["g0"].actual
+    others = sum(lab[name].actual for name in ("g1", "g2", "g3"))
+    lab["g0"].more, lab["g0"].quiet = {"obstacle": obstacle}, True
+    heard = lab.run(1, every_s=SILENT_S).decision.ledger
+    unheard = lab.run(1, every_s=1.0).decision.ledger
+    assert heard is not None
+    assert unheard is not None
+    assert (heard.committed, unheard.committed) == (has + others, 4 * GIB + others)
+
+
+def test_guests_that_nobody_asks_for_statistics_are_not_missed() -> None:
+    unmanaged = GuestRule(name="g0", policy=GuestPolicy(manage=False))
+    lab = crowd(config=config(guests=(unmanaged,)), total=24 * GIB)
+    lab["g0"].actual, lab["g0"].quiet = GIB, True
+    for obstacle in (Obstacle.IN_JOB, Obstacle.NOT_RUNNING, None):
+        lab["g0"].more = {"obstacle": obstacle}
+        ledger = lab.run(1, every_s=301.0).decision.ledger
+        assert ledger is not None
+        assert ledger.committed == GIB + 12 * GIB
 
 
 def test_targets_are_whole_mebibytes_whatever_a_guest_is_made_of() -> None:
