@@ -51,6 +51,7 @@ class Held(enum.StrEnum):
     HUGEPAGES = "hugepages"
     PASSTHROUGH = "passthrough"
     CONFIDENTIAL = "confidential"
+    UNKNOWN = "unknown"  # its definition was not read: to be safe, as one that can't be swapped
 
     @property
     def swappable(self) -> bool:
@@ -110,6 +111,7 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
+    defined: bool = True  # False: its definition could not be read yet, or makes no sense
     mergeable: bool = True  # False: <nosharepages/>, or memory of a kind that KSM never merges
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
     virtio_mem: int = 0  # what its virtio-mem devices may have beside `maximum`
