@@ -352,8 +352,9 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
 
 
 def _outside(look: _Look, figures: HostFigures, pool: int) -> int:
-    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's."""
-    resident = sum(process.rss for process in look.processes.values())
+    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's. There
+    QEMU's program is a part of, which each guest's resident size has in it."""
+    resident = sum(process.rss - process.program for process in look.processes.values())
     merged = figures.ksm.counted_twice if figures.ksm is not None else 0
     own = max(0, figures.total - figures.available - resident + merged)
     return max(0, figures.total - pool - own)
@@ -363,10 +364,12 @@ def _occupied(guests: Sequence[Guest], figures: HostFigures) -> int:
     """What the pool's guests hold of the operator's figure. A guest whose process can't be read counts whole.
 
     Merged pages stand in the resident size of every guest that shares them, but take memory only once. Where
-    other guests may share too, how much of that is the pool's is not known, and it counts as nothing.
+    other guests may share too, how much of that is the pool's is not known, and it counts as nothing. QEMU's
+    program stands in the resident size of each, and is in memory once.
     """
     inside = [guest for guest in guests if guest.in_pool and guest.state is not State.OFF]
-    resident = sum(guest.rss if guest.rss is not None else guest.actual for guest in inside)
+    resident = sum(guest.rss - guest.program if guest.rss is not None else guest.actual for guest in inside)
+    program = max((guest.program for guest in inside), default=0)
     alone = figures.ksm is not None and all(guest.in_pool for guest in guests)
     merged = figures.ksm.counted_twice if figures.ksm is not None and alone else 0
-    return max(0, resident - merged)
+    return max(0, resident + program - merged)

@@ -304,6 +304,17 @@ def test_what_lies_outside_of_the_pool_is_what_the_host_has_besides_less_what_no
     assert scene.host().outside == 0
 
 
+def test_qemus_program_is_in_memory_once_however_many_guests_share_it(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=2 * GIB, batch=1 * GIB)
+    for number, name, rss in ((101, "web", 1), (102, "db", 2), (103, "batch", 1)):
+        scene.plant(process(number, on_v2(scope(number, name)), rss=rss * GIB, file=24 * MIB))
+    host = scene.host()
+    used = 24 * GIB - 20 * GIB  # with the program once: it is the host's own
+    assert host.outside == 24 * GIB - 4 * GIB - (used - 4 * GIB + 3 * 24 * MIB)
+    assert host.available == 4 * GIB - (2 * GIB - 24 * MIB)
+
+
 def test_a_pinned_guest_outside_of_the_pool_is_known_for_one(scene: Scene) -> None:
     scene.config = Config(guests=unmanaged("*"), host=HostPolicy(memory=4 * GIB))
     scene.run_guests(web=1 * GIB, db=1 * GIB)
