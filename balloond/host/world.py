@@ -25,9 +25,10 @@ from balloond.host.cgroup import (
     swap_limits,
 )
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
+from balloond.host.kernel import HostFigures, read_host, read_ksm
 from balloond.host.ksm import NAME as MERGING
 from balloond.host.ksm import Merging
+from balloond.host.merged import Merged
 from balloond.host.notes import kept
 from balloond.host.processes import Process, Processes
 from balloond.host.relief import NAME as LIMITS
@@ -127,6 +128,7 @@ class RealWorld:
         self._root = Root(root)
         self._processes = Processes(self._root)
         self._merging = Merging(self._root, state)
+        self._merged = Merged(self._root)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
         self._pids: dict[str, int] = {}  # and the processes of those
         self._places: dict[str, Place] = {}
@@ -255,7 +257,8 @@ class RealWorld:
             figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
         if figures is not None and len(self._pids) == len(self._seen):
-            figures = replace(figures, ksm=without_the_ended(figures.ksm, self._root, self._pids.values()))
+            ksm = self._merged.told_apart(figures.ksm, self._pids.values(), self._monotonic())
+            figures = replace(figures, ksm=ksm)
         managed = _managed(config, self._seen)
         pool = swap = None
         if figures is not None:
@@ -373,9 +376,10 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
 
 
 def _outside(look: _Look, figures: HostFigures, pool: int) -> int:
-    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's."""
-    resident = sum(process.rss for process in look.processes.values())
-    merged = figures.ksm.saved if figures.ksm is not None else 0
+    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's. There
+    QEMU's program is a part of, which each guest's resident size has in it."""
+    resident = sum(process.rss - process.program for process in look.processes.values())
+    merged = figures.ksm.counted_twice if figures.ksm is not None else 0
     own = max(0, figures.total - figures.available - resident + merged)
     return max(0, figures.total - pool - own)
 
@@ -384,9 +388,12 @@ def _occupied(guests: Sequence[Guest], figures: HostFigures) -> int:
     """What the pool's guests hold of the operator's figure. A guest whose process can't be read counts whole.
 
     Merged pages stand in the resident size of every guest that shares them, but take memory only once. Where
-    other guests may share too, how much of that is the pool's is not known, and it counts as nothing.
+    other guests may share too, how much of that is the pool's is not known, and it counts as nothing. QEMU's
+    program stands in the resident size of each, and is in memory once.
     """
     inside = [guest for guest in guests if guest.in_pool and guest.state is not State.OFF]
-    resident = sum(guest.rss if guest.rss is not None else guest.actual for guest in inside)
-    merged = figures.ksm.saved if figures.ksm is not None and all(guest.in_pool for guest in guests) else 0
-    return max(0, resident - merged)
+    resident = sum(guest.rss - guest.program if guest.rss is not None else guest.actual for guest in inside)
+    program = max((guest.program for guest in inside), default=0)
+    alone = figures.ksm is not None and all(guest.in_pool for guest in guests)
+    merged = figures.ksm.counted_twice if figures.ksm is not None and alone else 0
+    return max(0, resident + program - merged)

@@ -41,6 +41,7 @@ from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
 from balloond.policy.relief import Holder, Relief, loosen, relieve, settle
 from balloond.policy.solvency import judge
+from balloond.policy.trust import SILENT_S
 from balloond.units import MIB
 from balloond.value import value
 
@@ -141,6 +142,7 @@ class _View:
     movement: Movement
     memory: GuestMemory | None  # of the tick before
     movable: bool  # its balloon may be used at all
+    heard: bool  # False: nobody knows what became of it, though it is not to be left alone for good
 
     @property
     def stake(self) -> Stake:
@@ -148,7 +150,7 @@ class _View:
             guest=self.guest,
             target=max(self.movement.target or 0, self.movement.told or 0),
             overhead=self.demand.overhead,
-            heard=self.movable or self.obstacle is not None,
+            heard=self.heard,
         )
 
 
@@ -198,6 +200,7 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         if obstacle is Obstacle.UNREADABLE and before and before.demand:  # it may be back with the next tick
             demand = replace(demand, memory=before.demand.memory)
         movement = replace(movement, target=None) if movement.target is not None else movement
+    movable = obstacle is None and demand.trust not in (Trust.ABSENT, Trust.SILENT)
     return _View(
         guest=guest,
         policy=policy,
@@ -205,8 +208,18 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         demand=demand,
         movement=movement,
         memory=memory,
-        movable=obstacle is None and demand.trust not in (Trust.ABSENT, Trust.SILENT),
+        movable=movable,
+        heard=movable or (obstacle is not None and not _out_of_hearing(policy, guest, snapshot.wall_s)),
     )
+
+
+def _out_of_hearing(policy: GuestPolicy, guest: Guest, wall_s: float) -> bool:
+    """Whether a guest that can't be reached now was last heard of so long ago that its size is only hearsay too:
+    it may have been reset, or its balloon emptied, without anybody's word of it."""
+    if not policy.manage or guest.obstacle not in (Obstacle.UNREADABLE, Obstacle.IN_JOB):
+        return False
+    spoke_s = guest.statistics.last_update_s if guest.statistics else 0
+    return wall_s - spoke_s > SILENT_S
 
 
 def _obstacle(policy: GuestPolicy, guest: Guest) -> Obstacle | None:

@@ -67,6 +67,7 @@ def claim(guest: Guest) -> GuestClaim:
     and a part of the host's own use too.
     """
     held = HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
+    held = held if guest.defined else Held.UNKNOWN
     huge = held is Held.HUGEPAGES
     memory = 0 if huge else max(guest.maximum, guest.actual) + guest.virtio_mem
     has = (guest.rss or 0) - guest.program + (guest.swapped or 0)

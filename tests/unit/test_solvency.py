@@ -79,6 +79,17 @@ def test_the_pool_that_zswap_may_yet_fill_is_nobody_elses_memory() -> None:
     )  # no more fits there
 
 
+@pytest.mark.parametrize("obstacle", [Obstacle.UNREADABLE, Obstacle.IN_JOB, Obstacle.UNMANAGED])
+def test_a_guest_whose_definition_nobody_has_read_counts_as_one_that_can_not_be_swapped(
+    obstacle: Obstacle,
+) -> None:
+    claimed = claim(guest(obstacle=obstacle, defined=False))
+    assert (claimed.held, claimed.pinned) == (Held.UNKNOWN, most(4 * GIB, 0))
+    swap = replace(HOST, swap_total=64 * GIB, swap_free=64 * GIB)
+    guests = [guest(name, defined=False) for name in "abcd"]
+    assert judged(*guests, host=swap).memory_missing == 4 * most(4 * GIB, 0) - 16 * GIB
+
+
 @pytest.mark.parametrize(
     ("obstacle", "held"),
     [
