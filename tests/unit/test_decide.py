@@ -165,7 +165,8 @@ def test_where_the_world_can_not_be_read_at_the_first_look_nothing_is_known_and_
     lost: str,
 ) -> None:
     lab = crowd(**{lost: True})
-    assert lab.run().decision == Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
+    for _ in range(2):
+        assert lab.run().decision == Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
     setattr(lab, lost, False)
     lab.run(4)
     assert lab.done  # and then it begins as it would have
