@@ -62,7 +62,7 @@ def asked_of(request: Mapping[str, Any], config: Config) -> Asked | str:
 def admission(tick: Tick, asked: Asked) -> AdmissionStatus:
     """Whether it may start, as things stood when `tick` was sealed."""
     host = tick.snapshot.host
-    answer = admit(tick.decision, host, asked)
+    answer = admit(tick.decision, tick.snapshot, asked)
     return AdmissionStatus(
         schema=SCHEMA,
         admitted=answer.admitted,

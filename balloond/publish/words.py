@@ -146,7 +146,10 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
     missing = format_size(refusal["missing"] or 0)
     match refusal["objection"]:
         case "unknown":
-            yield "the host's figures or its guests can't be read; see balloonctl status"
+            yield (
+                "the host's figures or its guests can't be read, or not all limits that guests stand under "
+                "are known; see balloonctl status"
+            )
         case "host-short":
             yield f"the host is {answer['rung']}: it is short of memory right now"
         case "memory-missing":
