@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from balloond.diagnosis.finding import Finding, advice, told, unsafe
 from balloond.diagnosis.traits import Cgroups, Traits
 from balloond.model import Fault, FaultKind, Solvency
-from balloond.policy.solvency import swap_commands
+from balloond.policy.solvency import swap_remedy
 from balloond.units import format_size
 
 MIN_FREE_MOST: Final = 0.05
@@ -56,7 +56,7 @@ def _solvency(solvency: Solvency) -> Iterator[Finding]:
         yield unsafe(
             f"{format_size(solvency.swap_missing)} of swap on disk are missing should all guests take all",
             "a reboot takes a guest's memory back without asking; without swap the kernel then has to kill one",
-            swap_commands(solvency.swap_missing),
+            "; and ".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
         )
     if solvency.solvent:
         yield told(

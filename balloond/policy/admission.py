@@ -96,6 +96,7 @@ def _with(before: Solvency, asked: Asked) -> Solvency:
         claims=(*before.claims, claim),
         claimed=before.claimed + claim.size,
         unswappable=before.unswappable + claim.pinned,
+        swap_withheld=before.swap_withheld,
     )
 
 

@@ -171,6 +171,13 @@ def test_a_no_says_why_and_how_to_mend_it() -> None:
     assert f"fallocate -l {missing + 1}MiB" in text
 
 
+def test_a_no_for_a_bound_on_swap_names_the_bound() -> None:
+    bounded = replace(sealed.HOST, swap_withheld=64 * GIB)
+    text = told(sealed.tick(sealed.guest(), host=bounded), asked(3 * GIB))
+    assert "memory.swap.max" in text
+    assert "fallocate" not in text
+
+
 @pytest.mark.parametrize(
     ("question", "tick", "words"),
     [

@@ -159,6 +159,12 @@ def test_a_shortage_is_unsafe_and_comes_with_the_swap_that_mends_it() -> None:
     )
     assert "32 MiB of swap on disk are missing" in short.what
     assert "fallocate -l 33MiB" in short.command
+    (bounded,) = (
+        finding
+        for finding in of_host(judge(replace(host, swap_withheld=GIB), two, own=0, reserve=0))
+        if finding.severity is Severity.UNSAFE
+    )
+    assert "memory.swap.max" in bounded.command and "fallocate" not in bounded.command
 
 
 def test_memory_that_no_swap_can_stand_for_is_unsafe_whatever_swap_there_is() -> None:
