@@ -207,7 +207,8 @@ class Daemon:
     def _wait(self, config: Config) -> bool:
         """Ends a turn and waits for the next; False: there is to be none."""
         now_s = time.monotonic()
-        self._metrics.turned(took_s=now_s - self._began_s, cpu_s=time.thread_time() - self._began_cpu_s)
+        took_s = now_s - self._began_s
+        self._metrics.turned(took_s=took_s, cpu_s=time.thread_time() - self._began_cpu_s)
         self._serve_metrics(config, now_s)
         if not self._ready:
             self._ready = True
@@ -218,7 +219,7 @@ class Daemon:
         self._pressure.watch(self._host.pressure_file or HOST_PRESSURE)
         self._waker.wait(
             began_s=self._began_s,
-            interval_s=config.interval_s * (loop.HURRY if self._hurries() else 1.0),
+            interval_s=loop.pause_s(config.interval_s, took_s, hurry=self._hurries()),
             pet=self._notifier.alive,
             pet_s=self._notifier.watchdog_s and self._notifier.watchdog_s / 3,
         )

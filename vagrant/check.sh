@@ -5,6 +5,8 @@
 #
 # For test hosts only: it rewrites /etc/balloond/balloond.yaml (and puts it back), kills the daemon, starts and
 # ends guests of its own, and limits machine.slice for a while.
+#
+# Arguments: which of the checks; without any, all of tests/host.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 export PYTHONDONTWRITEBYTECODE=1
@@ -12,7 +14,7 @@ python=/opt/balloond/bin/python
 status=0
 
 echo "== this host with the service"
-HOST_CHECKS=yes "$python" -m pytest -p no:cacheprovider -v --tb=short -rsP tests/host || status=1
+HOST_CHECKS=yes "$python" -m pytest -p no:cacheprovider -v --tb=short -rsP "${@:-tests/host}" || status=1
 
 if [ "${END_TO_END:-yes}" = yes ]; then
   echo "== end to end, on real guests ($("$python" -m balloond.lab probe))"

@@ -3,7 +3,8 @@
     decide(config, previous_tick, snapshot) -> decision
 
 Pure and deterministic; the previous tick is its only memory. It must never act on a world that it can't see: with
-the host's numbers or the list of guests lost, every target stays where it is.
+the host's numbers or the list of guests lost, every target stays where it is. While the host itself can be seen,
+what was set there is looked after all the same: merging goes on by the rung, and limits go that it needs no more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from balloond.model import (
     Decision,
     Demand,
     Guest,
+    Host,
     Ledger,
     Measure,
     Obstacle,
@@ -37,7 +39,7 @@ from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.merging import Course, steer
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
-from balloond.policy.relief import Holder, Relief, relieve
+from balloond.policy.relief import Holder, Relief, loosen, relieve, settle
 from balloond.policy.solvency import judge
 from balloond.policy.trust import SILENT_S
 from balloond.units import MIB
@@ -70,8 +72,10 @@ class GuestMemory:
 
 def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decision:
     """What is to be done now. Raises nothing for any snapshot that the edges can make."""
-    if snapshot.host is None or snapshot.guests is None:
+    if snapshot.host is None:
         return _frozen(previous)
+    if snapshot.guests is None:
+        return _without_guests(config, previous, snapshot.host, snapshot.monotonic_s)
     host, now_s = snapshot.host, snapshot.monotonic_s
     known = _Known(config, previous)
     reserve, pool = config.host.reserve.of(host.total), config.host.pool.of(host.total)
@@ -341,10 +345,38 @@ def _frozen(previous: Tick | None) -> Decision:
     if previous is None:
         return Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
     before = previous.decision
+    memory: HostMemory | None = before.memory
+    if memory is not None:
+        memory = replace(memory, relief=settle(memory.relief, previous.measured))
     return Decision(
         rung=before.rung,
         ledger=None,
         verdicts=tuple(replace(v, reason=Reason.FROZEN) for v in before.verdicts),
         actions=(),
-        memory=before.memory,
+        memory=memory,
+    )
+
+
+def _without_guests(config: Config, previous: Tick | None, host: Host, now_s: float) -> Decision:
+    """The guests' list is lost: nothing of theirs moves, for hours where libvirt hangs so long. What was set at
+    the host is looked after. A daemon that never saw the guests set nothing yet."""
+    frozen = _frozen(previous)
+    memory: HostMemory | None = frozen.memory
+    if memory is None:
+        return frozen
+    reserve, pool = config.host.reserve.of(host.total), config.host.pool.of(host.total)
+    free = host.available - reserve
+    standing = climb(memory.standing, host, reserve, pool, now_s)
+    relief = memory.relief if memory.config.mode is config.mode else Relief()
+    relief, lifts = loosen(relief, host, standing.rung, free=free, pool=pool)
+    merging, measure = steer(
+        config.ksm, host, None, memory.merging, rung=standing.rung, spare=free - pool, now_s=now_s
+    )
+    course = merging.memory if merging else None
+    return replace(
+        frozen,
+        rung=standing.rung,
+        measures=(*lifts, measure) if measure else lifts,
+        merging=merging,
+        memory=replace(memory, standing=standing, relief=relief, merging=course),
     )

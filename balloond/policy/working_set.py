@@ -87,8 +87,9 @@ def margin(working_set: float, growth: float, maximum: int) -> int:
 
 def outgrows_margin(known: WorkingSet, maximum: int) -> bool:
     """Whether it grew so fast since the sample before that a margin for quiet times is gone before memory can be
-    there."""
-    return GROWTH_AHEAD * known.grew >= _least_margin(maximum)
+    there; unless that growth is little beside all that it has free, as a large guest's is at any time."""
+    ahead = GROWTH_AHEAD * known.grew
+    return ahead >= _least_margin(maximum) and known.usable < 2 * ahead
 
 
 def _least_margin(maximum: int) -> int:

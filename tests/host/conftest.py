@@ -52,6 +52,8 @@ def pytest_runtest_protocol() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def configured() -> Iterator[None]:
     """The service with a configuration for a small host, and its own again at the end."""
+    if not service.active():  # told once, with the reason, by the first check of all
+        pytest.fail(f"{service.NAME} does not run; test_0_unit says why", pytrace=False)
     before = service.CONFIGURATION.read_text()
     service.CONFIGURATION.write_text(json.dumps(CONFIGURATION, indent=2))  # JSON is YAML too
     try:

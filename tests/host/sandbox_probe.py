@@ -1,6 +1,7 @@
 """What may a process in the service's sandbox do? Run in it, it tries, and prints what came of it as JSON.
 
-Every attempt writes back what was there, or fails before anything changed. Arguments: the cgroup of a guest.
+Every attempt writes back what was there, or fails before anything changed. Argument: the cgroup of a guest, if
+what may be done to that is to be tried as well.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ def become_root() -> None:
     os.setuid(0)
 
 
-def attempts(scope: str) -> dict[str, Callable[[], object]]:
+def with_a_guest(scope: str) -> dict[str, Callable[[], object]]:
     return {
-        "write KSM's settings": write_back("/sys/kernel/mm/ksm/pages_to_scan"),
         "reclaim from a guest": lambda: reclaim(scope),
         "set a guest's memory.high": write_back(f"{scope}/memory.high"),
+    }
+
+
+def attempts() -> dict[str, Callable[[], object]]:
+    return {
+        "write KSM's settings": write_back("/sys/kernel/mm/ksm/pages_to_scan"),
         "watch the slice's pressure": pressure("/sys/fs/cgroup/machine.slice/memory.pressure"),
         "watch the host's pressure": pressure("/proc/pressure/memory"),
         "reach libvirt": lambda: socket.socket(socket.AF_UNIX).connect("/run/libvirt/libvirt-sock"),
@@ -83,6 +89,9 @@ def attempts(scope: str) -> dict[str, Callable[[], object]]:
         "limit the system's own slice": write_back("/sys/fs/cgroup/system.slice/memory.high"),
         "write its configuration": create("/etc/balloond/x"),
         "write to /var": create("/var/lib/x"),
+        "write to /run": create("/run/x"),
+        "write units": create("/run/systemd/system/x"),
+        "write others' shared memory": create("/dev/shm/x"),
         "write programs": create("/usr/bin/x"),
         "read password hashes": lambda: Path("/etc/shadow").read_text() or nothing_there(),
         "see home directories": lambda: os.listdir("/root") or nothing_there(),  # noqa: PTH208
@@ -91,7 +100,6 @@ def attempts(scope: str) -> dict[str, Callable[[], object]]:
         "open a disk": lambda: os.open("/dev/vda", os.O_RDONLY),
         "send raw packets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
         "configure the network": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
-        "make namespaces": unshare,
         "become root": become_root,
         "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
         "raise its priority": lambda: os.setpriority(os.PRIO_PROCESS, 0, -5),
@@ -100,6 +108,7 @@ def attempts(scope: str) -> dict[str, Callable[[], object]]:
         ),
         "signal other users' processes": lambda: os.kill(1, 0),
         "be root": lambda: os.getuid() == 0 or nothing_there(),
+        "make namespaces": unshare,  # the last: in its own, a process may nothing any more
     }
 
 
@@ -116,8 +125,19 @@ def outcome(attempt: Callable[[], object]) -> str | None:
     return None
 
 
+def writable() -> list[str]:
+    """Where a file system is mounted that is not read-only; of several at one place the last counts."""
+    mounts = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        _, _, _, _, point, options, *_ = line.split()
+        mounts[point] = "rw" in options.split(",")
+    return sorted(point for point, may in mounts.items() if may)
+
+
 def main() -> None:
-    print(json.dumps({what: outcome(attempt) for what, attempt in attempts(sys.argv[1]).items()}))
+    tried = attempts() | (with_a_guest(sys.argv[1]) if len(sys.argv) > 1 else {})
+    refused = {what: outcome(attempt) for what, attempt in tried.items()}
+    print(json.dumps({"refused": refused, "writable": writable()}))
 
 
 if __name__ == "__main__":

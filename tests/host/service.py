@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,6 +19,7 @@ NAME: Final = "balloond.service"
 CONFIGURATION: Final = Path("/etc/balloond/balloond.yaml")
 METRICS_PORT: Final = 9710
 COMMAND_S: Final = 120.0  # systemctl waits for the service: its own limits are far below
+STORY_LINES: Final = 20  # of the journal: two or three turns of a loop of restarts
 
 
 class CommandFailed(Exception):  # noqa: N818  (that is what it did)
@@ -36,7 +38,25 @@ def run(*command: str) -> str:
 
 
 def systemctl(*words: str) -> str:
-    return run("systemctl", "--no-pager", *words)
+    """Its standard output. Raises CommandFailed, for a unit of ours with the unit's story."""
+    try:
+        return run("systemctl", "--no-pager", *words)
+    except CommandFailed as failed:
+        unit = words[-1]
+        raise CommandFailed(f"{failed}\n{story(unit)}" if unit.startswith("balloond") else failed) from None
+
+
+def story(unit: str = NAME) -> str:
+    """Why it does not run, for a person: what systemd shows of it, and the journal's last lines about it."""
+    shown = subprocess.run(  # its exit status says only what the text says better
+        ("systemctl", "status", "--no-pager", "--full", "--lines=0", unit),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+    )
+    told = run("journalctl", "--boot", "--output", "cat", "--lines", str(STORY_LINES), "--unit", unit)
+    return f"{shown.stdout}{shown.stderr}its journal ends:\n{told}"
 
 
 def show(prop: str, unit: str = NAME) -> str:
@@ -55,6 +75,18 @@ def main_pid() -> int:
 
 def active() -> bool:
     return show("ActiveState") == "active"
+
+
+def stop() -> float:
+    """Stops the service, and returns how many seconds that took."""
+    began_s = time.monotonic()
+    systemctl("stop", NAME)
+    return time.monotonic() - began_s
+
+
+def open_files() -> list[str]:
+    """What the daemon has open, by path; a path in its own view of the file system."""
+    return [str(link.readlink()) for link in Path(f"/proc/{main_pid()}/fd").iterdir()]
 
 
 def journal(*options: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 
 import pytest
 
@@ -15,25 +14,12 @@ from tests.host import service
 pytestmark = pytest.mark.usefixtures("configured")
 
 
-def test_the_unit_is_active_within_ten_seconds_of_multi_user_target() -> None:
-    assert service.active(), service.systemctl("status", service.NAME)
-    ready_s = service.seconds("ActiveEnterTimestampMonotonic")
-    assert ready_s <= service.seconds("ActiveEnterTimestampMonotonic", "multi-user.target") + 10
-
-
 def test_status_says_how_things_stand() -> None:
-    until(lambda: "guests; the host is" in service.show("StatusText"), "a status that says how things stand")
-    assert service.show("StatusText") in service.systemctl("status", service.NAME)
-
-
-def test_it_is_ordered_after_libvirt_in_either_form_and_needs_none() -> None:
-    assert {"libvirtd.service", "virtqemud.service"} <= set(service.show("After").split())
-    needed = {
-        unit
-        for kind in ("Requires", "Requisite", "BindsTo", "PartOf", "Upholds")
-        for unit in service.show(kind).split()
-    }
-    assert not [unit for unit in needed if "virt" in unit]
+    words = r"\d+ guests; the host is (green|yellow|orange|red), \d[\d.]* ?[KMG]?i?B can be granted"
+    until(
+        lambda: re.search(f'Status: "{words}"', service.systemctl("status", service.NAME)),
+        "a status that says how many guests there are, how the host is, and what can be granted",
+    )
 
 
 def test_it_starts_without_libvirt_says_so_and_finds_it_when_it_comes() -> None:
@@ -100,9 +86,7 @@ def test_a_broken_file_changes_nothing_and_is_told_with_its_line() -> None:
 
 
 def test_it_stops_within_ten_seconds_and_with_status_0() -> None:
-    began = time.monotonic()
-    service.systemctl("stop", service.NAME)
-    took_s = time.monotonic() - began
+    took_s = service.stop()
     try:
         assert service.show("Result") == "success"
         assert service.show("ExecMainStatus") == "0"

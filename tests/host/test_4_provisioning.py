@@ -11,6 +11,7 @@ SCRIPTS = sorted((Path(__file__).parents[2] / "vagrant/provision").glob("*.sh"))
 
 
 def test_a_second_provisioning_changes_no_file_and_restarts_nothing(tmp_path: Path) -> None:
+    assert len(SCRIPTS) == 4
     units = ("balloond.service", "prometheus.service", "libvirtd.socket")
     before = [service.show("ActiveEnterTimestampMonotonic", unit) for unit in units]
     stamp = tmp_path / "stamp"
@@ -23,4 +24,3 @@ def test_a_second_provisioning_changes_no_file_and_restarts_nothing(tmp_path: Pa
     )
     assert not changed, f"changed: {changed}"
     assert [service.show("ActiveEnterTimestampMonotonic", unit) for unit in units] == before
-    assert len(SCRIPTS) == 4

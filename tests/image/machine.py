@@ -31,6 +31,9 @@ KERNEL_OPTIONS: Final = (
     "root=LABEL=root rw console=ttyS0 panic=-1 mitigations=off"
     " no_timer_check"  # on busy emulated processors that check fails, and the kernel panics
 )
+SELF_TEST: Final = (
+    " balloond.self_test"  # for inside.sh; the kernel takes it for an unloaded module's, and ignores it
+)
 MOST_BOOTS: Final = 2  # one to install, one to check
 LOOK_S: Final = 1.0
 
@@ -77,14 +80,23 @@ def pack_tree(target: Path) -> None:
 
 
 def run(
-    disk: Disk, *, accelerator: str, home: Path, logs: Logs, limit_s: float, tell: Callable[[str], None]
+    disk: Disk,
+    *,
+    accelerator: str,
+    home: Path,
+    logs: Logs,
+    limit_s: float,
+    self_test: bool,
+    tell: Callable[[str], None],
 ) -> str:
     """Boots the host until it has reported or the limit is over, and returns the report.
 
-    `home` takes the run's own files. `tell` gets the report's new text as it comes.
+    `home` takes the run's own files. `self_test`: the unit is broken on purpose, see self-test.sh.
+    `tell` gets the report's new text as it comes.
     """
     port = _free_port()
-    command = _command(disk, accelerator=accelerator, home=home, logs=logs, port=port)
+    options = KERNEL_OPTIONS + (SELF_TEST if self_test else "")
+    command = _command(disk, options, accelerator=accelerator, home=home, logs=logs, port=port)
     deadline_s = time.monotonic() + limit_s
     logs.report.touch()
     with logs.report.open(errors="replace") as report:
@@ -116,7 +128,7 @@ def _ended(logs: Logs) -> bool:
     return verdict(logs.report.read_text(errors="replace")) is not None
 
 
-def _command(disk: Disk, *, accelerator: str, home: Path, logs: Logs, port: int) -> list[str]:
+def _command(disk: Disk, options: str, *, accelerator: str, home: Path, logs: Logs, port: int) -> list[str]:
     overlay, tree, spare = home / "root.qcow2", home / "tree.tar", home / "spare"
     pack_tree(tree)
     with spare.open("wb") as file:
@@ -132,7 +144,7 @@ def _command(disk: Disk, *, accelerator: str, home: Path, logs: Logs, port: int)
         *("-machine", "pc,mem-merge=off"),  # this machine's KSM is none of ours
         *("-smp", str(PROCESSORS), "-m", f"{MEMORY // MIB}M"),
         *("-nodefaults", "-display", "none", "-no-reboot"),
-        *("-kernel", str(disk.kernel), "-initrd", str(disk.initramfs), "-append", KERNEL_OPTIONS),
+        *("-kernel", str(disk.kernel), "-initrd", str(disk.initramfs), "-append", options),
         *_disk("balloond-root", f"file={overlay},format=qcow2,cache=unsafe"),
         *_disk("balloond-tree", f"file={tree},format=raw,readonly=on"),
         *_disk("balloond-swap", f"file={spare},format=raw,cache=unsafe"),

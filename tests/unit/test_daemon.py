@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from balloond import loop
 from balloond.config.settings import Config, Mode
 from balloond.control import NoAnswer, ask
 from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
@@ -583,3 +584,10 @@ def test_admission_is_answered_from_the_last_tick() -> None:
 def test_nobody_is_told_yes_before_the_first_tick_or_on_an_old_one() -> None:
     assert "just started" in str(asked(History(), size=GIB)["error"])
     assert "last looked at 60 s ago" in str(asked(seen(60.0), size=GIB)["error"])
+
+
+def test_in_a_hurry_turns_come_four_times_as_often_but_take_half_of_the_time_at_most() -> None:
+    assert loop.pause_s(2.0, 0.1, hurry=False) == 2.0
+    assert loop.pause_s(2.0, 0.1, hurry=True) == 0.5
+    assert loop.pause_s(2.0, 0.6, hurry=True) == 1.2
+    assert loop.pause_s(2.0, 3.0, hurry=True) == 2.0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.image import disk, machine
-from tests.image.__main__ import judge
+from tests.image import disk, machine, untouched
+from tests.image.__main__ import judge, judge_machine
 
 
 def test_the_disk_s_key_changes_with_what_it_is_made_of(tmp_path: Path) -> None:
@@ -75,6 +75,12 @@ def test_the_tree_is_packed_with_what_is_not_committed_yet_and_fits_a_disk_s_sec
         ("host-test: exit 0\n", True, 0, "all passed"),
         ("host-test: exit 0\n", False, 1, "no scrape ever worked"),
         ("host-test: exit 1\n", True, 1, "FAILED"),
+        (
+            "tests/host/test_x.py::test_y[a b] SKIPPED (no disk)\nhost-test: exit 0\n",
+            True,
+            1,
+            "may be skipped",
+        ),
         ("one check\n", True, 1, "kernel panic"),
     ],
 )
@@ -87,3 +93,17 @@ def test_nothing_but_a_whole_good_report_and_a_scrape_passes(
         logs.metrics.touch()
     assert judge(report, logs) == status
     assert said in capsys.readouterr().out
+
+
+def test_the_self_test_s_host_need_not_be_scraped_but_must_pass(tmp_path: Path) -> None:
+    logs = machine.Logs(home=tmp_path)
+    assert judge("host-test: exit 0\n", logs, self_test=True) == 0
+    assert judge("host-test: exit 1\n", logs, self_test=True) == 1
+
+
+def test_a_run_that_changed_this_machine_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    before: untouched.Seen = {("swap", "/dev/sda2"): "partition", ("mount", "/"): "ext4"}
+    assert judge_machine(before, before) == 0
+    assert "PASSED this machine is as it was: 1 x mount, 1 x swap" in capsys.readouterr().out
+    assert judge_machine(before, {("mount", "/"): "ext4"}) == 1
+    assert "FAILED this machine is as it was: swap /dev/sda2 is gone" in capsys.readouterr().out

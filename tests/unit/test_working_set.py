@@ -85,10 +85,12 @@ def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
 
 def test_it_outgrows_a_margin_for_quiet_times_with_a_third_of_that_from_one_sample_to_the_next() -> None:
     def outgrows(grew: float, maximum: int) -> bool:
-        return outgrows_margin(WorkingSet(grew=grew * MIB), maximum)
+        return outgrows_margin(WorkingSet(grew=grew * MIB, usable=200 * MIB), maximum)
 
     assert outgrows(256 / 3, 2 * GIB) and not outgrows(85.3, 2 * GIB)
     assert outgrows(43, 2 * GIB - 1) and not outgrows(42, 2 * GIB - 1)
+    for usable, races in ((600 * MIB - 1, True), (600 * MIB, False)):
+        assert outgrows_margin(WorkingSet(grew=100.0 * MIB, usable=usable), 2 * GIB) is races
 
 
 def test_a_guest_with_hardly_anything_usable_is_squeezed_and_gets_ever_more() -> None:
