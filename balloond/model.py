@@ -181,6 +181,9 @@ class Host:
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
     swap_in: int = 0
+    swap_withheld: int | None = (
+        None  # free on disk, which guests' cgroups keep from them; None: nothing bounds it
+    )
     zram_total: int = 0  # of swap_total: on zram, which takes memory for what it holds
     zram_free: int = 0  # of swap_free: likewise
     zswap_growth: int = 0  # memory that zswap's pool may yet take
@@ -495,6 +498,9 @@ class Solvency:
     claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
     claimed: int  # their sum, and what guests outside of the pool may take beyond what there is for them
     unswappable: int  # of it
+    swap_withheld: int | None = (
+        None  # free on disk beside `swap`, but for a bound on guests; None: there is none
+    )
 
     @property
     def memory_missing(self) -> int:

@@ -350,7 +350,9 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         total, available = min(total, pool.total), min(available, pool.available)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
+    withheld = None
     if look.swap is not None:
+        withheld = max(0, disk_free - look.swap.free)
         swap_total, disk_total = min(swap_total, look.swap.total), min(disk_total, look.swap.total)
         swap_free, disk_free = min(swap_free, look.swap.free), min(disk_free, look.swap.free)
     if source is PoolSource.OPERATOR and operators is not None:
@@ -363,6 +365,7 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         outside=_outside(look, figures, total),
         swap_total=swap_total,
         swap_free=swap_free,
+        swap_withheld=withheld,
         swap_in=figures.swap_in,
         swap_out=figures.swap_out,
         zram_total=swap_total - disk_total,

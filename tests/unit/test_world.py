@@ -576,8 +576,13 @@ def test_swap_that_the_guests_cgroups_may_not_have_does_not_count(scene: Scene) 
         3 * GIB,
         2 * GIB,
     )
+    assert snapshot.host.swap_withheld == 2 * GIB
     seen = by_name(snapshot)
     assert (seen["web"].swap_limit, seen["db"].swap_limit) == (256 * MIB, None)
+
+
+def test_swap_that_nothing_bounds_is_not_withheld(scene: Scene) -> None:
+    assert scene.host().swap_withheld is None
 
 
 def test_a_guest_knows_what_of_it_is_only_qemus_program(scene: Scene) -> None:
