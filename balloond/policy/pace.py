@@ -39,7 +39,8 @@ than it is entitled to, and not for each page that it forgets (simulator, seed 1
 GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
 two samples of a ramp, and it turned with each (simulator, seed 361). One in distress gives nothing at all then,
-but at red: it was grown for that very distress (seeds 82, 119)."""
+but at red: it was grown for that very distress (seeds 82, 119). And it gives to others only where it has more than
+a quarter of its margin too much: that fades a little with each look at a ramp (seed 6014)."""
 
 GIVEN_S: Final = 120.0
 """For so long after it gave memory a guest gets nothing from the surplus, even where everything fits (what fits
@@ -219,12 +220,14 @@ def _shrink(
         p = positions[i]
         if i in made or not _may_shrink(p, urgent=reason is not Reason.REFILL, now_s=now_s):
             continue
-        held = reason is Reason.REFILL or (p.demand.in_distress and rung < Rung.RED)
-        if held and now_s - p.movement.grown_s < GROWN_S:
+        grown = now_s - p.movement.grown_s < GROWN_S and rung < Rung.RED
+        if grown and (reason is Reason.REFILL or p.demand.in_distress):
             continue
         surplus = p.low - max(p.entitlement, p.demand.need)
-        least = max(p.band, int(MARGIN_USED * p.demand.margin)) if reason is Reason.REFILL else p.band
-        if surplus > (BAND_LEAST if unmet else least):
+        least = BAND_LEAST if unmet else p.band
+        if grown or reason is Reason.REFILL:
+            least = max(p.band, int(MARGIN_USED * p.demand.margin))
+        if surplus > least:
             donors.append((-surplus, i))
     for negative, i in sorted(donors):
         if wanted <= 0:

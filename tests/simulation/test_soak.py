@@ -53,6 +53,8 @@ FOUND = (
     # One that had all that it was promised, more than it worked with, was grown for a margin on top, and gave it
     # back.
     *(3582, 4668, 5019),
+    # Between two samples of a ramp a guest gave to others what it had just been given for its margin.
+    6014,
     # What it was given while its balloon moved was taken for its own growth, so that it was given ever more.
     3981,
     # Whether everything fits changed with every look at a neighbour whose driver was gone.

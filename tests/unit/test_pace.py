@@ -430,6 +430,19 @@ def test_who_has_just_been_grown_gives_nothing_for_the_pool_for_a_minute() -> No
     assert moved(sick, headroom=0, rung=Rung.RED)[0] is not None
 
 
+def test_who_has_just_been_grown_gives_to_others_no_page_that_its_margin_lost_since() -> None:
+    quarter, waiting = 64 * MIB, at(want=3 * GIB, need=3 * GIB)
+
+    def given(surplus: int, *, grown_s: float, rung: Rung = Rung.GREEN) -> bool:
+        donor = rich(surplus, movement=Movement(grown_s=grown_s), margin=4 * quarter)
+        return tick(waiting, donor, headroom=0, rung=rung)[0][1][0] is not None
+
+    assert not given(quarter, grown_s=NOW_S - 59)
+    assert given(quarter + 1, grown_s=NOW_S - 59)
+    assert given(quarter, grown_s=NOW_S - 60)
+    assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
+
+
 def test_a_guest_that_gives_nothing_now_leaves_the_others_to_give() -> None:
     grown = rich(GIB, movement=Movement(grown_s=NOW_S))
     silent = rich(GIB, trust=Trust.AGING)
