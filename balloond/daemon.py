@@ -8,6 +8,7 @@ of its own: targets are set one at a time, and every one of them is safe to be t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ RESTORE_S: Final = 2.0
 
 STOP_S: Final = 9.0
 """From the first signal to the end, come what may: the turn under way included. Ten seconds were promised."""
+
+HURRIED_S: Final = 0.8
+"""For putting the host's settings back where that time has run out: a few writes, within the ten seconds."""
 
 METRICS_RETRY_S: Final = 60.0
 STACK: Final = 256 * KIB  # for each thread; the deepest call, a scrape, needs less than a tenth of it
@@ -165,7 +169,7 @@ class Daemon:
             self._publishers.append(journal)
         self._server = MetricsServer(metrics.registry)
         self._server_due_s = float("-inf")
-        self._stopping = False
+        self._stopping = self._hurried = False
         self._reloading = False
         self._signals = Signals(
             (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM), self._on_signal
@@ -203,7 +207,8 @@ class Daemon:
     def _wait(self, config: Config) -> bool:
         """Ends a turn and waits for the next; False: there is to be none."""
         now_s = time.monotonic()
-        self._metrics.turned(took_s=now_s - self._began_s, cpu_s=time.thread_time() - self._began_cpu_s)
+        took_s = now_s - self._began_s
+        self._metrics.turned(took_s=took_s, cpu_s=time.thread_time() - self._began_cpu_s)
         self._serve_metrics(config, now_s)
         if not self._ready:
             self._ready = True
@@ -214,7 +219,7 @@ class Daemon:
         self._pressure.watch(self._host.pressure_file or HOST_PRESSURE)
         self._waker.wait(
             began_s=self._began_s,
-            interval_s=config.interval_s * (loop.HURRY if self._hurries() else 1.0),
+            interval_s=loop.pause_s(config.interval_s, took_s, hurry=self._hurries()),
             pet=self._notifier.alive,
             pet_s=self._notifier.watchdog_s and self._notifier.watchdog_s / 3,
         )
@@ -261,14 +266,28 @@ class Daemon:
         elif (
             number == signal.SIGALRM or self._stopping
         ):  # out of time, or out of patience: any instant is safe
-            self._log.warning("stopping at once, without a farewell to the remaining guests")
-            os._exit(EXIT_RUNTIME)
+            self._end_at_once()
         else:
             self._stopping = True
             self._log.info("stopping", signal=signal.Signals(number).name)
             signal.setitimer(signal.ITIMER_REAL, STOP_S)
 
     # --- the end ---
+
+    def _end_at_once(self) -> None:
+        """Ends the process from within a turn that may never end, with what was set at the host put back first.
+
+        A thread does that, so that it can be given up. It may need what the main thread holds, which waits here:
+        then what was set stays noted, for the next daemon."""
+        if not self._hurried:
+            self._hurried = True
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._log.warning("stopping at once, without a farewell to the remaining guests")
+            thread = threading.Thread(target=self._put_back, name="put-back", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no further thread can be had
+                thread.start()
+                thread.join(HURRIED_S)
+        os._exit(EXIT_RUNTIME)
 
     def _leave(self, last: Tick | None) -> None:
         """Leaves the guests with what is free, since nobody will give it to them later."""
@@ -345,7 +364,8 @@ signals:
                     and state.directory need a restart.
   SIGTERM, SIGINT   stop: hand out to the guests what is free, put statistics
                     periods and merging back, and end within 10 seconds. A
-                    second one ends at once, which is safe too.
+                    second one ends within a second: soft limits and merging
+                    are put back, and nothing else.
 
 exit status:
   0   stopped by a signal

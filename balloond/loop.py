@@ -18,6 +18,11 @@ HURRY: Final = 0.25
 fractions of a second, and their sizes are read afresh."""
 
 
+def pause_s(interval_s: float, took_s: float, *, hurry: bool) -> float:
+    """From one turn's begin to the next one's. In a hurry turns take half of the time at most."""
+    return min(interval_s, max(HURRY * interval_s, 2 * took_s)) if hurry else interval_s
+
+
 class World(Protocol):
     """The hosts and guests that are looked after: the real ones, or simulated ones."""
 

@@ -116,6 +116,7 @@ class Guest:
     program: int = 0  # of rss: file pages of QEMU's program, which guests share and the kernel can drop
     translations: int = 0  # what QEMU may take for translated code, where it emulates the processor
     cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
+    swap_limit: int | None = None  # the most of it that its cgroups let into swap, if they say so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,7 @@ class Host:
     total: int
     available: int  # to be had without swapping
     source: PoolSource = PoolSource.HOST
+    outside: int = 0  # memory for guests outside of the pool: the host's besides, less what no guest holds
     swap_total: int = 0
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
@@ -325,6 +327,7 @@ class LimitSoftly:
     name: str
     limit: int | None  # None: as it was before
     words: str
+    incarnation: int = 0  # of the guest that is meant: its next life may have another cgroup
 
 
 Measure = SetMerging | Reclaim | LimitSoftly
@@ -352,6 +355,7 @@ class Demand:
     working_set: int  # E: anonymous memory, kernel and the cache that it was seen to need
     want: int  # E and its margin, at most the ceiling
     need: int  # what it works with at this moment: nobody is shrunk below this
+    enough: int  # that and its margin, or what it was promised: beyond, it only remembers a peak
     floor: int  # that with some air, which it keeps while the host can afford it
     guarantee: int  # the operator's promise
     ceiling: int  # the most that it may be given: its maximum or the operator's
@@ -469,6 +473,7 @@ class GuestClaim:
     uuid: str
     held: Held
     size: int
+    pinned: int  # of it, what has to stay in memory
 
 
 @value
@@ -480,7 +485,7 @@ class Solvency:
     own: int  # used by the host itself, and what zswap's pool may yet take
     reserve: int
     claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
-    claimed: int  # their sum
+    claimed: int  # their sum, and what guests outside of the pool may take beyond what there is for them
     unswappable: int  # of it
 
     @property

@@ -52,7 +52,7 @@ def _examine(guest: Guest, traits: Traits, *, interval_s: float, active: bool) -
         yield advice(
             "its processor is emulated (TCG)",
             "it is slow, and QEMU takes memory for translated code",
-            "virsh edit GUEST: <domain type='kvm'>",
+            _edited("s|<domain type='qemu'|<domain type='kvm'|"),
             of=guest.name,
         )
     if guest.obstacle in _FIXED:
@@ -61,7 +61,9 @@ def _examine(guest: Guest, traits: Traits, *, interval_s: float, active: bool) -
         yield advice(
             "it has no virtio balloon",
             "its memory can't be managed, and counts whole for good",
-            "virsh edit GUEST: <memballoon model='virtio' autodeflate='on' freePageReporting='on'/>",
+            _edited(
+                "s|<memballoon model='[^']*'|<memballoon model='virtio' autodeflate='on' freePageReporting='on'|"
+            ),
             of=guest.name,
         )
         return
@@ -91,7 +93,7 @@ def _balloon(guest: Guest, traits: Traits) -> Iterator[Finding]:
             yield advice(
                 "free page reporting is off",
                 "what the guest frees stays with it on the host, which then swaps pages that nobody uses",
-                "virsh edit GUEST: <memballoon model='virtio' freePageReporting='on'> (from its next start)",
+                _with_balloon_option("freePageReporting"),
                 of=guest.name,
             )
         else:
@@ -100,9 +102,19 @@ def _balloon(guest: Guest, traits: Traits) -> Iterator[Finding]:
         yield advice(
             "deflate-on-oom is off",
             "a guest that grows faster than balloond can follow meets its own OOM killer with a full balloon",
-            "virsh edit GUEST: <memballoon model='virtio' autodeflate='on'> (from its next start)",
+            _with_balloon_option("autodeflate"),
             of=guest.name,
         )
+
+
+def _with_balloon_option(name: str) -> str:
+    """Whether it stands there as off or not at all."""
+    return _edited(f"s| {name}='off'||; s|<memballoon |&{name}='on' |")
+
+
+def _edited(script: str) -> str:
+    """A command that changes a guest's stored definition."""
+    return f'EDITOR="sed -i \\"{script}\\"" virsh edit GUEST  # counts from its next start'
 
 
 def _statistics(guest: Guest, *, interval_s: float, active: bool) -> Iterator[Finding]:

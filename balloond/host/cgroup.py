@@ -12,7 +12,8 @@ from v1: it counts them in the victim's own cgroup alone, and that one goes with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,14 +56,20 @@ class Pool:
     path: str
     total: int
     available: int  # until the limit, with unused file pages counted as free
-    swap_total: int | None  # None: not accounted for, or not limited
-    swap_free: int | None
     pressure: Pressure | None  # None: not kept for this cgroup; the host's then stands for it
     oom_kills: int | None  # None: not counted here
     pressure_file: str | None = None  # where that pressure is read, and a trigger may be set
 
     def holds(self, place: Place) -> bool:
         return self.path in _chain(place.above)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapLimit:
+    """What of the host's swap all guests may have together, in bytes."""
+
+    total: int
+    free: int
 
 
 def place_in(membership: str | None) -> Place | None:
@@ -134,6 +141,38 @@ def find_pool(root: Root, places: Iterable[Place], host_total: int) -> tuple[Poo
     return pool, ()
 
 
+def swap_limit(root: Root, places: Iterable[Place]) -> SwapLimit | None:
+    """The tightest limit on swap that all the guests stand under, whether or not their memory has one; None:
+    there is none. `places`: as for `find_pool`. Where it could not be seen they have no swap at all."""
+    distinct = _distinct(places)
+    if distinct:
+        tree = _tree(root, v1=distinct[0].v1)
+        common = _common_start([_chain(place.above) for place in distinct])
+        if not root.has(tree.base + common[-1]):
+            return SwapLimit(total=0, free=0)
+    else:
+        tree, common = _idle(root)
+    found = [swap for path in common if (swap := tree.swap(path)) is not None]
+    if not found:
+        return None
+    return SwapLimit(
+        total=min(most for most, _ in found), free=min(max(0, most - used) for most, used in found)
+    )
+
+
+def swap_limits(root: Root, places: Mapping[str, Place], managed: Iterable[Place]) -> dict[str, int]:
+    """How much swap each guest may have by itself, by UUID, for those that are limited: its own cgroup's limit,
+    and its part of those above it that not all `managed` guests stand under. v1 knows none on swap alone."""
+    above = [_chain(place.above) for place in _distinct(managed)]
+    common = _common_start(above) if above else ()
+    chains = {uuid: _chain(place.own or place.above) for uuid, place in places.items() if not place.v1}
+    below = Counter(path for chain in chains.values() for path in chain if path not in common)
+    tree = _tree(root, v1=False)
+    most = {path: limit[0] // count for path, count in below.items() if (limit := tree.swap(path))}
+    limits = {uuid: [most[path] for path in chain if path in most] for uuid, chain in chains.items()}
+    return {uuid: min(its) for uuid, its in limits.items() if its}
+
+
 @dataclass(frozen=True, slots=True)
 class _V1:
     """The memory controller's own hierarchy. No memory.high, no pressure, no count of kills worth having."""
@@ -149,12 +188,15 @@ class _V1:
         return _used(self.root, f"{self.base}{path}", "memory.usage_in_bytes", "total_inactive_file ")
 
     def swap(self, path: str) -> tuple[int, int] | None:
-        """The swap that may be had, and what of it is used. v1 limits and counts memory and swap together."""
+        """The swap that may be had, and what of it is used; None when there is no limit. v1 limits and counts
+        memory and swap together."""
         names = ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes")
         uses = ("memory.memsw.usage_in_bytes", "memory.usage_in_bytes")
         both, memory = (self.root.number(f"{self.base}{path}/{name}") for name in names)
         both_used, memory_used = (self.root.number(f"{self.base}{path}/{name}") for name in uses)
         if both is None or memory is None or both_used is None or memory_used is None:
+            return None
+        if both >= NO_LIMIT_V1:
             return None
         return both - memory, max(0, both_used - memory_used)
 
@@ -230,15 +272,12 @@ def _limits(tree: _V1 | _V2, paths: Sequence[str], host_total: int) -> list[_Lim
 
 def _pool(tree: _V1 | _V2, limits: Sequence[_Limit], places: Sequence[Place]) -> Pool:
     tightest = min(limits, key=lambda limit: limit.size)
-    most, used = tree.swap(tightest.path) or (None, None)
     file = _pressure_file(tree.root, tightest.path, places)
     pressure = read_pressure(tree.root, file) if file is not None else None
     return Pool(
         path=tightest.path,
         total=tightest.size,
         available=min(tightest.size, *(limit.available for limit in limits)),
-        swap_total=most,
-        swap_free=max(0, most - used) if most is not None and used is not None else None,
         pressure=pressure,
         oom_kills=tree.oom_kills(tightest.path),
         pressure_file=file if pressure is not None else None,
@@ -246,10 +285,15 @@ def _pool(tree: _V1 | _V2, limits: Sequence[_Limit], places: Sequence[Place]) ->
 
 
 def _idle_pool(root: Root, host_total: int) -> Pool | None:
-    tree = _tree(root, v1=root.has(f"{TREE}/memory/memory.limit_in_bytes"))
-    home = next((path for path in IDLE if root.has(tree.base + path)), "/")
-    limits = _limits(tree, _chain(home), host_total)
+    tree, chain = _idle(root)
+    limits = _limits(tree, chain, host_total)
     return _pool(tree, limits, ()) if limits else None
+
+
+def _idle(root: Root) -> tuple[_V1 | _V2, tuple[str, ...]]:
+    """Where the next guest will stand, while there is none."""
+    tree = _tree(root, v1=root.has(f"{TREE}/memory/memory.limit_in_bytes"))
+    return tree, _chain(next((path for path in IDLE if root.has(tree.base + path)), "/"))
 
 
 def _pressure_file(root: Root, path: str, places: Sequence[Place]) -> str | None:

@@ -2,13 +2,15 @@
 
 What was found is on disk before the first write, so that it can be put back by whoever runs after a kill. What was
 set is read back: what the kernel made of it is what counts as ours, and anything else is somebody else's doing.
-Nothing is decided here. Unmerging alone is left to a process of its own: it lasts as long as it lasts, and the
-kernel's OOM killer takes whoever asked for it first.
+Nothing is decided here. `run` alone is written by a process of its own: the kernel keeps its writer waiting while
+ksmd is in the midst of a step, or while somebody unmerges, which lasts as long as it lasts; and its OOM killer
+takes whoever unmerges first. It stops unmerging when its writer is ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +26,12 @@ from balloond.policy.merging import ADVISOR, back, strange
 
 NAME: Final = "merging.json"
 NO_ADVISOR: Final = "none"
+
+RUN: Final = ("/bin/echo",)
+RUN_MOST_S: Final = 0.5
+"""For a write to `run`, and for the end of the one before. The longest step of ksmd takes 0.4 s: 30,000 pages,
+each merged in 14 us."""
+
 FILES: Final = {
     "run": "run",
     "pages_to_scan": "pages_to_scan",
@@ -44,7 +52,8 @@ class Merging:
         self._found, self._put = _noted_at(self._path)
         if self._found is not None and self._put is None:  # killed in the midst: however it stands, it was us
             self._put = read_ksm_settings(root)
-        self._unmerger: subprocess.Popen[bytes] | None = None
+        self._writer: subprocess.Popen[bytes] | None = None  # of `run`, while it may yet be at it
+        self._writing = 0  # what it writes
         self._ksmd = _ksmd(root)
 
     @property
@@ -54,9 +63,12 @@ class Merging:
 
     def complete(self, ksm: Ksm | None) -> Ksm | None:
         """What was read, with ksmd's CPU time, and with what is known of how its settings came to be so."""
-        if self._unmerger is not None and self._unmerger.poll() is not None:
-            self._unmerger = None
-        return ksm and replace(ksm, cpu_s=self._cpu_s(), found=self._found, put=self._put)
+        put = self._put
+        if self._writer is not None and self._writer.poll() is not None:
+            self._writer = None
+        if self._writer is not None and put is not None and ksm is not None and put.run != 2:
+            put = replace(put, run=ksm.settings.run)  # it may be so already, or not yet
+        return ksm and replace(ksm, cpu_s=self._cpu_s(), found=self._found, put=put)
 
     def set(self, to: KsmSettings) -> tuple[Result, str]:
         """Sets what `to` names, in the order that the kernel takes; says what came of it."""
@@ -74,7 +86,8 @@ class Merging:
             refusal = f"{error.filename}: {error.strerror}"
         put = read_ksm_settings(self._root)
         put = replace(put, **left)  # and what is left to them is still not ours
-        put = replace(put, run=2) if to.run == 2 and not refusal else put  # the process does it about now
+        if to.run is not None and self._writer is not None:  # it does that about now
+            put = replace(put, run=self._writing)
         try:
             if put == found:
                 self.forget()
@@ -86,6 +99,8 @@ class Merging:
 
     def put_back(self, ksm: Ksm) -> tuple[Result, str]:
         """Sets back what is still as it was left here, and forgets it."""
+        if self._put is None:  # that could not be noted: however it stands, it was us
+            self._put = read_ksm_settings(self._root)
         to = back(replace(ksm, found=self._found, put=self._put))
         result = self.set(to) if to else (Result.DONE, "")
         if result[0] is Result.DONE:
@@ -98,29 +113,59 @@ class Merging:
             notes.drop(self._path)
         self._found = self._put = None
 
+    def abort(self) -> None:
+        """Ends unmerging, or another write that still waits, unless the kernel does not let go of it in time."""
+        if self._writer is None:
+            return
+        self._writer.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._writer.wait(RUN_MOST_S)
+            self._writer = None
+
     def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:
         notes.keep(self._path, {"found": asdict(found), "put": put and asdict(put)})
         self._found, self._put = found, put
 
     def _write(self, name: str, value: int | str) -> None:
         path = self._root.real(f"{KSM}/{FILES[name]}")
-        if (name, value) == ("run", 2):
-            if self._unmerger is None:
-                self._unmerger = subprocess.Popen(
-                    ["/bin/sh", "-c", 'echo 2 >"$0"', path],
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
-            return
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
-            os.write(descriptor, f"{value}\n".encode())
+            if name == "run":
+                self._write_run(descriptor, int(value), path)
+            else:
+                os.write(descriptor, f"{value}\n".encode())
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}, for {value}", path) from None
         finally:
             os.close(descriptor)
 
+    def _write_run(self, descriptor: int, value: int, path: str) -> None:
+        """Begins to unmerge, or has written `value` within bounded time. Raises OSError otherwise."""
+        self.abort()
+        if self._writer is not None:
+            raise OSError(errno.EBUSY, "the write before it is still waited for", path)
+        writer = subprocess.Popen(
+            [*RUN, str(value)],
+            stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._writer, self._writing = writer, value
+        if value == 2:
+            return
+        try:
+            status = writer.wait(RUN_MOST_S)
+        except subprocess.TimeoutExpired:
+            raise OSError(errno.EBUSY, "it is still waited for", path) from None
+        self._writer = None
+        if status != 0:
+            raise OSError(errno.EIO, "the kernel refused", path)
+
     def _cpu_s(self) -> float | None:
-        """ksmd's, since boot; user and system time are the 14th and 15th field of its stat, proc(5)."""
+        """ksmd's, since boot: in nanoseconds where the kernel counts so (Documentation/scheduler/sched-stats.rst).
+        Else in hundredths of a second, its stat's 14th and 15th field, proc(5): a small share can't be measured
+        with that, and ksmd then goes slower than it might."""
+        exact = self._ksmd and self._root.text(f"{self._ksmd}/schedstat")
+        if exact:
+            return int(exact.split()[0]) / 1e9
         text = self._ksmd and self._root.text(f"{self._ksmd}/stat")
         times = text.rpartition(")")[2].split()[11:13] if text else []
         return sum(map(int, times)) / os.sysconf("SC_CLK_TCK") if len(times) == 2 else None

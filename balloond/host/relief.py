@@ -25,12 +25,21 @@ from pathlib import Path
 from typing import Final
 
 from balloond.host.cgroup import SOFT_LIMIT_V1, SOFT_LIMIT_V2, TREE, Place, guest_directory
-from balloond.host.files import Root
+from balloond.host.files import Root, number_after, number_in
 from balloond.host.notes import keep, kept
 from balloond.model import LimitSoftly, Reclaim, Result
 from balloond.units import PAGE, format_size
 
 NAME: Final = "limits.json"
+
+WRITE_MOST_S: Final = 0.5
+"""For waiting until a limit is set or put back, the start of a process on a busy host included."""
+
+PUT_BACK_MOST_S: Final = 2.0
+"""For putting back all limits. It takes microseconds each, but where the kernel has to reclaim down to one."""
+
+END_MOST_S: Final = 0.2
+"""For the end of reclaims: the kernel looks for signals all the time."""
 
 RECLAIM_MOST_S: Final = 1.0
 """For one reclaim. A turn asks for what a slow disk takes in a second or two; the next turn asks again."""
@@ -60,6 +69,7 @@ class Relief:
         self._path = state_directory / NAME
         self._notes = _read(self._path)
         self._running: dict[str, _Reclaiming] = {}
+        self._writing: dict[str, subprocess.Popen[bytes]] = {}  # limits that were waited for too long
 
     @property
     def notes(self) -> Mapping[str, Note]:
@@ -76,19 +86,22 @@ class Relief:
         directory = guest_directory(self._root, place)
         if directory is None:
             return Result.GONE, "its cgroup is gone"
-        file, text, usage = (
-            ("memory.force_empty", "0", "memory.usage_in_bytes")
-            if place.v1
-            else ("memory.reclaim", str(measure.size), "memory.current")
-        )
+        file, text = ("memory.force_empty", "0") if place.v1 else ("memory.reclaim", str(measure.size))
         if not self._root.has(f"{directory}/{file}"):
             return Result.REFUSED, f"this kernel has no {file}"
+        self._running = {
+            uuid: one
+            for uuid, one in self._running.items()
+            if one.is_alive() or self._root.has(one.directory)
+        }
         try:
             self._running[measure.uuid] = _Reclaiming(
-                self._root, f"{directory}/{file}", text, usage=f"{directory}/{usage}", size=measure.size
+                self._root, directory, file, text, size=measure.size, v1=place.v1
             )
         except OSError as failed:
             return Result.REFUSED, f"timeout(1) can't be run: {failed.strerror}"
+        except RuntimeError as failed:
+            return Result.REFUSED, f"it can't be watched: {failed}"
         return Result.DONE, f"the one before brought {format_size(before.brought)}" if before else ""
 
     def limit(self, measure: LimitSoftly, place: Place | None) -> tuple[Result, str]:
@@ -101,15 +114,21 @@ class Relief:
         if directory is None:
             return Result.GONE, "its cgroup is gone"
         file = f"{directory}/{SOFT_LIMIT_V1 if place.v1 else SOFT_LIMIT_V2}"
+        if not self._ended(measure.uuid):
+            return Result.TIMED_OUT, f"{file}: the kernel still works on what was written before"
         found = self._root.text(file)
         if found is None:
             return Result.REFUSED, f"{file} can't be read"
         known = self._notes.get(measure.uuid)
-        was = known.was if known is not None and known.file == file else found.strip()
+        ours = known is not None and (known.file, known.put) == (file, found.strip())
+        was = known.was if known is not None and ours else found.strip()
+        if (tighter := number_in(was)) is not None and tighter <= measure.limit:
+            result, detail = self._lift(measure.uuid)  # nothing, but where ours became the wider one
+            return result, detail or f"a tighter one stands: {format_size(tighter)}"
         note = Note(file=file, was=was, put=str(measure.limit // PAGE * PAGE))
         try:
             self._note({**self._notes, measure.uuid: note})
-            return self._set(note)
+            return self._set(measure.uuid, note.file, note.put)
         except OSError as failed:
             return Result.REFUSED, str(failed)
 
@@ -118,29 +137,63 @@ class Relief:
         be put back now; it stays noted, for the next daemon."""
         for reclaiming in self._running.values():
             reclaiming.end()
+        ends_s = time.monotonic() + PUT_BACK_MOST_S
+        came = [
+            self._lift(uuid) if time.monotonic() < ends_s else (Result.BUSY, f"{note.file}: no time was left")
+            for uuid, note in tuple(self._notes.items())
+        ]
+        ends_s = time.monotonic() + END_MOST_S
+        for reclaiming in self._running.values():
+            reclaiming.join(max(0.0, ends_s - time.monotonic()))
         self._running.clear()
-        came = [self._lift(uuid) for uuid in tuple(self._notes)]
         return tuple(detail for result, detail in came if result is not Result.DONE)
 
-    def _set(self, note: Note) -> tuple[Result, str]:
+    def _set(self, uuid: str, file: str, text: str) -> tuple[Result, str]:
         """Raises OSError when no process can be started."""
-        writing = _write(self._root.real(note.file), note.put, LIMIT_MOST_S)
-        writing.wait()
-        found = (self._root.text(note.file) or "").strip()
-        return (Result.DONE, "") if found == note.put else (Result.REFUSED, f"{note.file} stays at {found}")
+        self._writing[uuid] = _write(self._root.real(file), text, LIMIT_MOST_S)
+        if not self._written(uuid):
+            return Result.TIMED_OUT, f"{file}: the kernel still works on it"
+        found = (self._root.text(file) or "").strip()
+        return (Result.DONE, "") if found == text else (Result.REFUSED, f"{file} stays at {found}")
+
+    def _written(self, uuid: str) -> bool:
+        """Whether nothing is being written for that guest any more, after a moment."""
+        writing = self._writing.get(uuid)
+        try:
+            if writing is not None:
+                writing.wait(WRITE_MOST_S)
+        except subprocess.TimeoutExpired:
+            return False
+        self._writing.pop(uuid, None)
+        return True
 
     def _lift(self, uuid: str) -> tuple[Result, str]:
         note = self._notes.get(uuid)
         if note is None:
             return Result.DONE, ""
+        if not self._ended(uuid):
+            return Result.TIMED_OUT, f"{note.file}: the kernel still works on what was written before"
         found = self._root.text(note.file)
         try:
             if found is not None and found.strip() == note.put:  # else somebody else's, or the guest is gone
-                Path(self._root.real(note.file)).write_text(note.was)
+                if note.was.isdecimal() and note.file.endswith(
+                    SOFT_LIMIT_V2
+                ):  # the kernel reclaims down to it
+                    result, detail = self._set(uuid, note.file, note.was)
+                    if result is not Result.DONE:
+                        return result, detail
+                else:
+                    Path(self._root.real(note.file)).write_text(note.was)
             self._note({other: kept for other, kept in self._notes.items() if other != uuid})
         except OSError as failed:
             return Result.REFUSED, str(failed)
         return Result.DONE, ""
+
+    def _ended(self, uuid: str) -> bool:
+        """Whether no write from before is under way for that guest; one that is, is ended."""
+        if uuid in self._writing:
+            self._writing[uuid].terminate()
+        return self._written(uuid)
 
     def _note(self, notes: dict[str, Note]) -> None:
         if notes:
@@ -151,34 +204,53 @@ class Relief:
 
 
 class _Reclaiming:
-    """One reclaim under way, and the thread that watches it. Raises OSError when no process can be started."""
+    """One reclaim under way, and the thread that watches it. Raises OSError when no process can be started, and
+    RuntimeError when no thread can."""
 
-    def __init__(self, root: Root, file: str, text: str, *, usage: str, size: int) -> None:
-        self._root = root
-        self._usage = usage
-        self._size = size
-        self._before = self._used()
-        self._process = _write(root.real(file), text, RECLAIM_MOST_S)
-        self._thread = threading.Thread(target=self._watch, name="reclaim", daemon=True)
+    def __init__(self, root: Root, directory: str, file: str, text: str, *, size: int, v1: bool) -> None:
+        self.directory = directory
         self.brought = 0
-        self._thread.start()
+        self._root = root
+        self._v1 = v1
+        self._size = size
+        self._before = self._figures()
+        self._process = _write(root.real(f"{directory}/{file}"), text, RECLAIM_MOST_S)
+        self._thread = threading.Thread(target=self._watch, name="reclaim", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._process.terminate()
+            raise
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
     def end(self) -> None:
         self._process.terminate()
-        self._thread.join()
+
+    def join(self, most_s: float) -> None:
+        self._thread.join(most_s)
 
     def _watch(self) -> None:
-        while self._process.poll() is None and self._before - self._used() < self._size:
+        while self._process.poll() is None and self._went() < self._size:
             time.sleep(LOOK_S)
         self._process.terminate()
         self._process.wait()
-        self.brought = max(0, self._before - self._used())
+        self.brought = max(0, self._went())
 
-    def _used(self) -> int:
-        return self._root.number(self._usage) or 0
+    def _went(self) -> int:
+        """What went since. What it uses falls by less where the guest takes memory meanwhile. v2 bounds what goes
+        by itself; v1 does not, so there the pages that were let go of count too, whoever did that: too little is
+        made up for by the next turn. A huge page counts as one."""
+        used, gone = self._figures()
+        return max(self._before[0] - used, gone - self._before[1])
+
+    def _figures(self) -> tuple[int, int]:
+        """What it uses, and what it ever let go of where that is to be counted; bytes."""
+        usage = "memory.usage_in_bytes" if self._v1 else "memory.current"
+        stat = self._root.text(f"{self.directory}/memory.stat") if self._v1 else None
+        pages = number_after("total_pgpgout ", stat) or 0
+        return self._root.number(f"{self.directory}/{usage}") or 0, pages * PAGE
 
 
 def _write(path: str, text: str, most_s: float) -> subprocess.Popen[bytes]:

@@ -8,13 +8,22 @@ This module must never raise for what it finds, nor take longer than its deadlin
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 from balloond.config.settings import Config, KsmMode, Mode
-from balloond.host.cgroup import Place, Pool, find_pool, read_guest
+from balloond.host.cgroup import (
+    Place,
+    Pool,
+    SwapLimit,
+    find_pool,
+    read_guest,
+    swap_limit,
+    swap_limits,
+)
 from balloond.host.files import Root
 from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
 from balloond.host.ksm import Merging
@@ -38,7 +47,7 @@ from balloond.model import (
     Snapshot,
     State,
 )
-from balloond.policy.solvency import QEMU_OVERHEAD
+from balloond.policy.solvency import HELD, QEMU_OVERHEAD
 
 OBSERVE_LEAST_S: Final = 3.0
 """However short the interval. On a host whose processors are overloaded (load 12 on two) monitors were seen to
@@ -90,6 +99,7 @@ class _Look:
     figures: HostFigures | None
     processes: Mapping[str, Process]
     pool: Pool | None  # None: no limited cgroup
+    swap: SwapLimit | None  # None: all guests together may have all the host's
     faults: tuple[Fault, ...]
 
 
@@ -118,8 +128,10 @@ class RealWorld:
         self._pids: dict[str, int] = {}  # and the processes of those
         self._places: dict[str, Place] = {}
         self._cgroups: dict[str, GuestCgroup] = {}
+        self._swap_limits: dict[str, int] = {}
         self._cgroups_due_s = float("-inf")
         self._relief = Relief(self._root, state)
+        self._acting = threading.Lock()  # on what is put back; a hurried stop does that from a second thread
         self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
 
     def observe(self) -> Snapshot:
@@ -139,7 +151,10 @@ class RealWorld:
         source = pool_source(look.figures, look.pool, config.host.memory)
         self._read_cgroups(look)
         self.pressure_file = look.pool.pressure_file if look.pool is not None else None
-        placed = tuple(_placed(guest, look, source, self._cgroups.get(guest.uuid)) for guest in self._seen)
+        placed = tuple(
+            _placed(guest, look, source, self._cgroups.get(guest.uuid), self._swap_limits.get(guest.uuid))
+            for guest in self._seen
+        )
         return Snapshot(
             monotonic_s=self._monotonic(),
             wall_s=self._wall(),
@@ -163,11 +178,17 @@ class RealWorld:
         mode observe how merging was set, which is steered on otherwise. Says what could not be undone."""
         if self._config().mode is Mode.OBSERVE:
             return self.put_back()
-        return self._relief.put_back()
+        with self._acting:
+            return self._relief.put_back()
 
     def put_back(self) -> tuple[str, ...]:
         """Leaves the host's own settings as they were found; says what could not be."""
-        return (*self._relief.put_back(), *filter(None, (self._put_merging_back(),)))
+        if not self._acting.acquire(blocking=False):  # who has it may be stopped in the midst for good
+            return ("a measure is under way; the next daemon puts back what is noted",)
+        try:
+            return (*self._relief.put_back(), *filter(None, (self._put_merging_back(),)))
+        finally:
+            self._acting.release()
 
     def close(self) -> None:
         self._processes.close()
@@ -184,17 +205,21 @@ class RealWorld:
             return Measured(
                 measure=measure, result=Result.BUSY, detail="no time was left for it in this turn"
             )
+        with self._acting:
+            result, detail = self._do(measure)
+        return Measured(measure=measure, result=result, detail=detail, took_s=self._monotonic() - began_s)
+
+    def _do(self, measure: Measure) -> tuple[Result, str]:
         match measure:
             case SetMerging():
-                result, detail = self._merging.set(measure.to)
+                return self._merging.set(measure.to)
             case Reclaim():
                 self._cgroups_due_s = float("-inf")
-                result, detail = self._relief.reclaim(measure, self._places.get(measure.uuid))
+                return self._relief.reclaim(measure, self._places.get(measure.uuid))
             case LimitSoftly():
-                result, detail = self._relief.limit(measure, self._places.get(measure.uuid))
+                return self._relief.limit(measure, self._places.get(measure.uuid))
             case _:
                 assert_never(measure)
-        return Measured(measure=measure, result=result, detail=detail, took_s=self._monotonic() - began_s)
 
     def _read_cgroups(self, look: _Look) -> None:
         now_s = self._monotonic()
@@ -202,6 +227,8 @@ class RealWorld:
         if now_s >= self._cgroups_due_s or self._cgroups.keys() - self._places.keys():
             found = ((uuid, read_guest(self._root, place)) for uuid, place in self._places.items())
             self._cgroups = {uuid: cgroup for uuid, cgroup in found if cgroup is not None}
+            managed = [place for uuid, place in self._places.items() if uuid in look.managed]
+            self._swap_limits = swap_limits(self._root, self._places, managed)
             self._cgroups_due_s = now_s + CGROUPS_EACH_S
 
     def _put_merging_back(self) -> str:
@@ -209,6 +236,7 @@ class RealWorld:
         if not self._merging.noted or ksm is None:
             return ""
         if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+            self._merging.abort()  # nobody would watch any more whether there is room
             self._merging.forget()
             return ""
         return self._merging.put_back(ksm)[1]
@@ -222,10 +250,12 @@ class RealWorld:
         if figures is not None and len(self._pids) == len(self._seen):
             figures = replace(figures, ksm=without_the_ended(figures.ksm, self._root, self._pids.values()))
         managed = _managed(config, self._seen)
-        pool = None
+        pool = swap = None
         if figures is not None:
-            places = [processes[uuid].place for uuid in managed & processes.keys()]
-            pool, pool_faults = find_pool(self._root, filter(None, places), figures.total)
+            found = (processes[uuid].place for uuid in managed & processes.keys())
+            places = [place for place in found if place is not None]
+            pool, pool_faults = find_pool(self._root, places, figures.total)
+            swap = swap_limit(self._root, places)
             faults += pool_faults
         return _Look(
             pids=self._pids,
@@ -233,6 +263,7 @@ class RealWorld:
             figures=figures,
             processes=processes,
             pool=pool,
+            swap=swap,
             faults=faults,
         )
 
@@ -251,12 +282,16 @@ def _managed(config: Config, guests: Sequence[Guest]) -> frozenset[str]:
     )
 
 
-def _placed(guest: Guest, look: _Look, source: PoolSource, cgroup: GuestCgroup | None) -> Guest:
+def _placed(
+    guest: Guest, look: _Look, source: PoolSource, cgroup: GuestCgroup | None, most_swap: int | None
+) -> Guest:
     """The guest with what its process and cgroup occupy; without, where that is none of the pool's."""
     process = look.processes.get(guest.uuid)
+    guest = replace(guest, overhead=QEMU_OVERHEAD, swap_limit=most_swap)
     if guest.uuid not in look.managed and not _shares(process, look.pool, source):
-        return replace(guest, in_pool=False, obstacle=Obstacle.UNMANAGED, rss=None, swapped=None)
-    guest = replace(guest, overhead=QEMU_OVERHEAD, cgroup=cgroup)
+        why = guest.obstacle if guest.obstacle in HELD else Obstacle.UNMANAGED
+        return replace(guest, in_pool=False, obstacle=why, rss=None, swapped=None)
+    guest = replace(guest, cgroup=cgroup)
     if process is None:
         return guest
     return replace(guest, rss=process.rss, swapped=process.swapped, program=process.program)
@@ -286,12 +321,11 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
     pressure, oom_kills = figures.pressure, figures.oom_kills
     if pool is not None:
         total, available = min(total, pool.total), min(available, pool.available)
-        most = pool.swap_total if pool.swap_total is not None else swap_total
-        left = pool.swap_free if pool.swap_free is not None else swap_free
-        swap_total, disk_total = min(swap_total, most), min(disk_total, most)
-        swap_free, disk_free = min(swap_free, left), min(disk_free, left)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
+    if look.swap is not None:
+        swap_total, disk_total = min(swap_total, look.swap.total), min(disk_total, look.swap.total)
+        swap_free, disk_free = min(swap_free, look.swap.free), min(disk_free, look.swap.free)
     if source is PoolSource.OPERATOR and operators is not None:
         total = operators
         available = min(available, max(0, operators - _occupied(guests, figures)))
@@ -299,6 +333,7 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         total=total,
         available=available,
         source=source,
+        outside=_outside(look, figures, total),
         swap_total=swap_total,
         swap_free=swap_free,
         swap_in=figures.swap_in,
@@ -311,6 +346,14 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         ksm=figures.ksm,
         oom_kills=oom_kills,
     )
+
+
+def _outside(look: _Look, figures: HostFigures, pool: int) -> int:
+    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's."""
+    resident = sum(process.rss for process in look.processes.values())
+    merged = figures.ksm.saved if figures.ksm is not None else 0
+    own = max(0, figures.total - figures.available - resident + merged)
+    return max(0, figures.total - pool - own)
 
 
 def _occupied(guests: Sequence[Guest], figures: HostFigures) -> int:

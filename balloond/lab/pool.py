@@ -77,6 +77,12 @@ class Pool:
         name = "memory.events" if _unified() else "memory.oom_control"
         return sum(_fields(path).get("oom_kill", 0) for path in {*self.memory.rglob(name)})
 
+    def limits(self) -> dict[str, str]:
+        """By path: every soft limit of the guests, and the limits at which the kernel kills, as they read."""
+        names = ("memory.high", "memory.soft_limit_in_bytes", "memory.max", "memory.limit_in_bytes")
+        found = [path for name in names for path in self.memory.rglob(name)]
+        return {str(path): path.read_text() for path in sorted(found)}
+
     def admit(self, pid: int) -> None:
         """Has a process of the host's own share the pool, as a backup job in machine.slice would."""
         for path in _directories(self.run):

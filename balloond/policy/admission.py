@@ -81,7 +81,8 @@ def _refusals(
 
 def _with(before: Solvency, asked: Asked) -> Solvency:
     memory = 0 if asked.held is Held.HUGEPAGES else asked.size
-    claim = GuestClaim(uuid="", held=asked.held, size=most(memory, asked.overhead))
+    size = most(memory, asked.overhead)
+    claim = GuestClaim(uuid="", held=asked.held, size=size, pinned=0 if asked.held.swappable else size)
     return Solvency(
         memory=before.memory,
         swap=before.swap,
@@ -89,7 +90,7 @@ def _with(before: Solvency, asked: Asked) -> Solvency:
         reserve=before.reserve,
         claims=(*before.claims, claim),
         claimed=before.claimed + claim.size,
-        unswappable=before.unswappable + (0 if claim.held.swappable else claim.size),
+        unswappable=before.unswappable + claim.pinned,
     )
 
 
@@ -97,7 +98,7 @@ def _promised(decision: Decision, before: Solvency) -> Iterator[int]:
     """What each guest keeps in memory for certain: all that can't be swapped, else its guarantee."""
     guarantees = {v.uuid: v.demand.guarantee for v in decision.verdicts if v.demand is not None}
     for claim in before.claims:
-        yield guarantees.get(claim.uuid, 0) if claim.held.swappable else claim.size
+        yield max(guarantees.get(claim.uuid, 0), claim.pinned) if claim.held.swappable else claim.size
 
 
 def _firm(asked: Asked) -> int:

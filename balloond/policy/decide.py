@@ -301,7 +301,7 @@ def _holder(view: _View, verdict: Verdict, now_s: float) -> Holder:
         demand=view.demand,
         shares=view.policy.shares,
         target=verdict.target,
-        follows=view.movable and not movement.aside(now_s) and not movement.stalled(now_s),
+        follows=view.movable and not movement.refuses(view.guest.actual, now_s),
         obstacle=view.obstacle,
     )
 

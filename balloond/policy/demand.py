@@ -67,7 +67,8 @@ def unestimated(policy: GuestPolicy, guest: Guest) -> Demand:
     """The demand of a guest that is left alone: what it has, and nothing known of it."""
     guarantee, ceiling = _bounds(policy, guest)
     return Demand(
-        trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, need=guest.actual, floor=guest.actual,
+        trust=Trust.ABSENT, working_set=guest.actual, want=guest.actual, need=guest.actual, enough=guest.actual,
+        floor=guest.actual,
         guarantee=guarantee, ceiling=ceiling, margin=0, in_distress=False,
         suffers=False, squeezed=False,
         overhead=guest.overhead, memory=None,
@@ -119,6 +120,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         working_set=int(working_set),
         want=want,
         need=max(guarantee, min(want, int(need))),
+        enough=max(guarantee, min(want, int(need) + extra)),
         floor=max(guarantee, min(want, int(pressing))),
         guarantee=guarantee,
         ceiling=ceiling,

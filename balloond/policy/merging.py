@@ -271,6 +271,9 @@ def _refrain(ksm: Ksm, before: Course, spare: int, now_s: float) -> _Next:
         return _go(before, Stance.KEPT, "nothing more is to be merged", now_s), KsmSettings(run=0)
     if not ksm.saved:
         return _go(before, Stance.OFF, "nothing is merged", now_s), None
+    if ksm.run == 2 and ksm.put is not None and ksm.put.run == 2 and ksm.saved > spare:
+        why = f"taking apart is broken off: {saved} more are needed, and {room} are to spare"
+        return _go(before, Stance.KEPT, why, now_s), KsmSettings(run=0)
     if ksm.run == 2 or (before.stance is Stance.UNMERGING and now_s - before.since_s < AGAIN_S[Rung.RED]):
         return _go(before, Stance.UNMERGING, "what was merged is taken apart", now_s), None
     if ksm.saved > spare:

@@ -36,6 +36,7 @@ class Movement:
     progressed_s: float = 0.0
     aside_until_s: float | None = None  # left alone until then; None: never was
     aside_s: float = ASIDE_S
+    withheld: bool = False  # it was put aside for what it did not give
     changed_s: float = float("-inf")  # when its target was last changed
     grown_s: float = float("-inf")  # when it was last asked to grow
     shrunk_s: float = float("-inf")  # when it was last asked to shrink
@@ -47,6 +48,13 @@ class Movement:
 
     def aside(self, now_s: float) -> bool:
         return self.aside_until_s is not None and now_s < self.aside_until_s
+
+    def refuses(self, actual: int, now_s: float) -> bool:
+        """Whether it was asked to give and does not. Who does not take what it was given holds nothing back, nor
+        does one whom the order never reached."""
+        if self.aside(now_s):
+            return self.withheld
+        return self.target is not None and self.target < actual and self.stalled(now_s)
 
     def forgotten(self, now_s: float) -> bool:
         """Whether nobody waits for its balloon any more, and yet it was told to move: that is to be taken back."""
@@ -66,7 +74,7 @@ def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float)
         return before
     if outcome is not None and outcome.result is not Result.DONE:  # it was never asked: try again
         if outcome.result in (Result.REFUSED, Result.TIMED_OUT):
-            return _put_aside(before, now_s, min(ASIDE_S, before.aside_s / 6))
+            return _put_aside(before, now_s, min(ASIDE_S, before.aside_s / 6), withheld=False)
         return replace(before, target=None)
     distance = abs(guest.actual - before.target)
     if distance <= ARRIVED:
@@ -74,7 +82,7 @@ def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float)
     if distance < before.nearest - MIB:
         return replace(before, nearest=distance, progressed_s=now_s)
     if now_s - before.progressed_s > STUCK_S:
-        return _put_aside(before, now_s, before.aside_s)
+        return _put_aside(before, now_s, before.aside_s, withheld=before.target < guest.actual)
     return before
 
 
@@ -113,10 +121,11 @@ def _told(before: Movement, guest: Guest, outcome: Outcome | None) -> Movement:
     return before if told == before.told else replace(before, told=told)
 
 
-def _put_aside(before: Movement, now_s: float, for_s: float) -> Movement:
+def _put_aside(before: Movement, now_s: float, for_s: float, *, withheld: bool) -> Movement:
     return replace(
         before,
         target=None,
         aside_until_s=now_s + for_s,
         aside_s=min(ASIDE_MOST_S, 2 * before.aside_s),
+        withheld=withheld,
     )

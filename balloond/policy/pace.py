@@ -42,7 +42,8 @@ two samples of a ramp, and it turned with each (simulator, seed 361). One in dis
 but at red: it was grown for that very distress (seeds 82, 119)."""
 
 GIVEN_S: Final = 120.0
-"""For so long after it gave memory a guest gets nothing from the surplus, nor for its margin while it works
+"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits (what fits
+may change with every look at a neighbour: simulator, seed 4877), nor for its margin while it works
 with no more than it did then: what it gave went to one who lacked it, or whose balloon did not take it, and
 would go to and fro with each try (simulator, seeds 292, 583, 1303). Were it so while it works with more, a
 ramp would be met too late: a real guest lost its work."""
@@ -168,7 +169,7 @@ def _grow_for_need(
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
         urgent = demand.suffers or demand.squeezed or deprived
-        if not urgent and p.high >= demand.need + demand.margin:
+        if not urgent and p.high >= demand.enough:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
@@ -265,7 +266,7 @@ def _hand_out(
             return
         if grant < min(p.band, -negative) or p.demand.trust in (Trust.SILENT, Trust.ABSENT):
             continue
-        if reason is Reason.SURPLUS and now_s - p.movement.shrunk_s < GIVEN_S:
+        if now_s - p.movement.shrunk_s < GIVEN_S:
             continue
         room -= grant
         made[i] = Move(target=p.high + grant, reason=reason)

@@ -11,6 +11,7 @@ and guests were seen to freeze.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from balloond.model import (
@@ -43,8 +44,8 @@ LEAST: Final = 8 * MIB
 COLD_LEAST: Final = 64 * MIB
 """So much more than it wants must a guest hold to be called cold: what it wants is an estimate."""
 
-_GRANTED: Final = (Result.DONE, Result.OBSERVED)
-_OVER: Final = (*_GRANTED, Result.GONE)
+_GRANTED: Final = (Result.DONE, Result.OBSERVED, Result.TIMED_OUT)  # it may be set yet
+_OVER: Final = (Result.DONE, Result.OBSERVED, Result.GONE)
 
 
 @value
@@ -55,7 +56,7 @@ class Holder:
     demand: Demand
     shares: int
     target: int  # what its balloon was asked for; its actual size where nothing was asked
-    follows: bool  # its balloon goes where it is asked to
+    follows: bool  # its balloon gives what it is asked for
     obstacle: Obstacle | None
 
     @property
@@ -86,7 +87,7 @@ def relieve(
     if rung < Rung.ORANGE and not limits:
         return Relief(), ()
     touchable = [holder for holder in holders if _may_be_touched(holder)]
-    over = _over_claims(touchable, ledger)
+    over = _over_claims(touchable, ledger, sum(_held(h) for h in holders if not _may_be_touched(h)))
     needless = rung < Rung.ORANGE or _is_roomy(ledger) or host.swap_free < LEAST
     ends = [needless or _is_free(limit, holders) for limit in limits]
     lifted = tuple(_lift(limit) for limit, does in zip(limits, ends, strict=True) if does)
@@ -121,6 +122,14 @@ def _may_be_touched(holder: Holder) -> bool:
     )
 
 
+def _held(holder: Holder) -> int:
+    """What one that is not to be touched has of the pool; the whole of it where that is not known."""
+    guest = holder.guest
+    if not guest.in_pool:
+        return 0
+    return guest.rss if guest.rss is not None else guest.actual + holder.demand.overhead
+
+
 def _is_roomy(ledger: Ledger) -> bool:
     """Whether the host is out of danger, whatever its pressure says: a guest that is slowed down for being above
     its limit waits for memory, which keeps the pressure up, and the limit would never go."""
@@ -128,18 +137,22 @@ def _is_roomy(ledger: Ledger) -> bool:
 
 
 def _is_free(limit: LimitSoftly, holders: Sequence[Holder]) -> bool:
-    """Whether the limited guest follows its balloon again, or is none of ours to touch any more."""
+    """Whether the limited guest follows its balloon again, is none of ours to touch any more, or lives anew."""
     its = [holder for holder in holders if holder.guest.uuid == limit.uuid]
-    return any(holder.follows or not _may_be_touched(holder) for holder in its)
+    return any(
+        holder.follows or not _may_be_touched(holder) or holder.guest.incarnation != limit.incarnation
+        for holder in its
+    )
 
 
-def _over_claims(holders: Sequence[Holder], ledger: Ledger) -> list[tuple[int, int, Holder]]:
-    """Who holds how much too much, and its claim; those with most of it first.
+def _over_claims(holders: Sequence[Holder], ledger: Ledger, held: int) -> list[tuple[int, int, Holder]]:
+    """Who holds how much too much, and its claim; those with most of it first. `held`: by the others.
 
     A guest whose balloon follows is the balloon's matter. Of the others nobody knows what they need: they may
     claim their guarantee, their share, or what the others leave over.
     """
-    budget = max(0, ledger.total - ledger.own - ledger.reserve - sum(h.demand.overhead for h in holders))
+    overhead = sum(holder.demand.overhead for holder in holders)
+    budget = max(0, ledger.total - ledger.own - ledger.reserve - held - overhead)
     all_shares = sum(holder.shares for holder in holders)
     wild = [holder for holder in holders if not holder.follows]
     left_over = max(0, budget - sum(holder.demand.want for holder in holders if holder.follows))
@@ -214,6 +227,7 @@ def _limits(
             name=holder.guest.name,
             limit=claim + holder.demand.overhead,
             words=f"holds {format_size(size)} more than its claim of {format_size(claim)}, and the host is red",
+            incarnation=holder.guest.incarnation,
         )
         for size, claim, holder in over
         if holder.guest.uuid not in known
@@ -221,6 +235,5 @@ def _limits(
 
 
 def _lift(limit: LimitSoftly) -> LimitSoftly:
-    return LimitSoftly(
-        uuid=limit.uuid, name=limit.name, limit=None, words="the host is better, or its balloon follows again"
-    )
+    words = "the host is better, its balloon follows again, or it was started anew"
+    return replace(limit, limit=None, words=words)

@@ -5,8 +5,8 @@
 A balloon is advice: a reboot, deflate-on-oom or malice takes the memory back without asking. While this sum
 holds, guests alone cannot bring the host to its OOM killer, whatever their balloons do; otherwise no program
 in user space can promise it. So nothing counts here that a guest can undo (balloons, merged pages) or that
-lives off the very memory which is short (zram, zswap's pool), and whoever can't be swapped has to fit into
-memory.
+lives off the very memory which is short (zram, zswap's pool), and whoever can't be swapped, or only in part
+(its cgroup's limit), has to fit into memory.
 """
 
 from __future__ import annotations
@@ -30,18 +30,23 @@ OVERHEAD_MOST: Final = 160 * MIB
 a reset libvirt's figure of the balloon is old for some 20 s, while the guest fills what was taken from it
 before."""
 
-_HELD: Final = {
+HELD: Final = {
     Obstacle.LOCKED: Held.LOCKED,
     Obstacle.HUGEPAGES: Held.HUGEPAGES,
     Obstacle.PASSTHROUGH: Held.PASSTHROUGH,
     Obstacle.CONFIDENTIAL: Held.CONFIDENTIAL,
 }
+"""What an obstacle says of how the host holds a guest's memory."""
 
 
 def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Solvency:
-    """The sum, and what each guest counts for in it; bytes."""
+    """The sum, and what each guest counts for in it; bytes. Guests outside of the pool share the host's memory and
+    swap with it: what there is no memory for outside, they may take from here."""
+    guests = tuple(guests)
     inside = [guest for guest in guests if guest.in_pool]
     claims = tuple(claim(guest) for guest in inside)
+    others = [claim(guest) for guest in guests if not guest.in_pool]
+    beyond = max(0, sum(each.size for each in others) - host.outside)
     swap = _swap(host, sum(guest.swapped or 0 for guest in inside))
     return Solvency(
         memory=host.total,
@@ -49,8 +54,8 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
         own=own + min(host.zswap_growth, swap),  # whatever is in zswap's pool has a slot on the disk too
         reserve=reserve,
         claims=claims,
-        claimed=sum(each.size for each in claims),
-        unswappable=sum(each.size for each in claims if not each.held.swappable),
+        claimed=sum(each.size for each in claims) + beyond,
+        unswappable=sum(each.pinned for each in claims) + min(beyond, sum(each.pinned for each in others)),
     )
 
 
@@ -61,13 +66,17 @@ def claim(guest: Guest) -> GuestClaim:
     guest in them there is only the QEMU process left to count. QEMU's program is in memory once for all guests,
     and a part of the host's own use too.
     """
-    held = _HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
+    held = HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
     huge = held is Held.HUGEPAGES
     memory = 0 if huge else max(guest.maximum, guest.actual) + guest.virtio_mem
     has = (guest.rss or 0) - guest.program + (guest.swapped or 0)
     beyond = min(has - (0 if huge else guest.actual + guest.virtio_mem), OVERHEAD_MOST)
     overhead = max(guest.overhead + guest.translations, beyond)
-    return GuestClaim(uuid=guest.uuid, held=held, size=max(most(memory, overhead), has))
+    size = max(most(memory, overhead), has)
+    swappable = size if guest.swap_limit is None else min(size, guest.swap_limit)
+    return GuestClaim(
+        uuid=guest.uuid, held=held, size=size, pinned=size - swappable if held.swappable else size
+    )
 
 
 def most(memory: int, overhead: int) -> int:
@@ -76,10 +85,11 @@ def most(memory: int, overhead: int) -> int:
 
 
 def swap_commands(size: int) -> str:
-    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself."""
+    """What adds so much swap on disk: whole MiB, and the page that mkswap keeps for itself. In a new file that
+    root alone can read: one that is there may be in use."""
     mebibytes = -(-(size + PAGE) // MIB)
-    file = "/var/balloond.swap"
-    return f"fallocate -l {mebibytes}MiB {file} && chmod 600 {file} && mkswap {file} && swapon {file}"
+    file = "f=$(mktemp /var/balloond.swap.XXXXXX)"
+    return f'{file} && fallocate -l {mebibytes}MiB "$f" && mkswap "$f" && swapon "$f"'
 
 
 def _swap(host: Host, guests_swapped: int) -> int:

@@ -42,7 +42,7 @@ AT_EASE_LEAST: Final = 64 * MIB
 class WorkingSet:
     """The estimator's memory, in bytes."""
 
-    last: int = 0  # the least that the demand was at the newest sample
+    last: int = 0  # the demand at the newest sample; of what it may have been, the nearest to the one before
     usable: int = 0
     recent: float = 0.0
     slow: float = 0.0
@@ -63,9 +63,10 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     pent_up = 0 if at_ease else max(0, before.pent_up + out)
     believed = min(pent_up, _most_believed(guest.actual, max(1, runs)))
     low, high = sample.low + believed, sample.high + believed
-    grew = max(0.0, float(low - before.last)) if before.samples else 0.0
+    last = min(max(before.last, low), high) if before.samples else high
+    grew = max(0.0, float(last - before.last)) if before.samples else 0.0
     return WorkingSet(
-        last=low,
+        last=last,
         usable=sample.usable,
         recent=_rise_or_decay(before.recent, low, high, exp(-sample.elapsed_s / RECENT_DECAY_S)),
         slow=_rise_or_decay(before.slow, low, high, exp(-sample.elapsed_s / DECAY_S)),
@@ -86,8 +87,9 @@ def margin(working_set: float, growth: float, maximum: int) -> int:
 
 def outgrows_margin(known: WorkingSet, maximum: int) -> bool:
     """Whether it grew so fast since the sample before that a margin for quiet times is gone before memory can be
-    there."""
-    return GROWTH_AHEAD * known.grew >= _least_margin(maximum)
+    there; unless that growth is little beside all that it has free, as a large guest's is at any time."""
+    ahead = GROWTH_AHEAD * known.grew
+    return ahead >= _least_margin(maximum) and known.usable < 2 * ahead
 
 
 def _least_margin(maximum: int) -> int:

@@ -114,8 +114,9 @@ def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
     `source`: what bounds the memory that guests compete for."""
     if solvency["memory_missing"]:
         yield (
-            f"  !   Guests that can't be swapped (locked, hugepages, passthrough, confidential) may take "
-            f"{format_size(solvency['memory_missing'])} more than there is memory: no swap helps. Move one away."
+            "  !   Guests that can't be swapped (locked, hugepages, passthrough, confidential, memory.swap.max) "
+            f"may take {format_size(solvency['memory_missing'])} more than there is memory: no swap helps. "
+            "Move one away."
         )
     if solvency["swap_missing"]:
         yield (

@@ -17,8 +17,9 @@ what balloond did, never what befell it: a guest that resets takes memory that n
    steady and all well for ten minutes.
 7. **Steady demand comes to rest.** From ten minutes after all demand became steady, and with room for all, nobody
    is both grown and shrunk. In a world that was steady from its very beginning no target is set at all by then but
-   to guests whose balloons do not obey. After times of change the peaks of the past are forgotten over a quarter
-   of an hour and more, so memory may still move, one way: `still` tells whether it did.
+   to guests whose balloons do not obey, or whose maximum the operator set below what they work with. After times
+   of change the peaks of the past are forgotten over a quarter of an hour and more, so memory may still move, one
+   way: `still` tells whether it did.
 
 What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late.
 """
@@ -185,12 +186,18 @@ class Witness:
 
     def _judge_rest(self, action: SetTarget) -> None:
         guest = self.world.named(action.name)
-        if not self._resting() or not _obeys(guest) or not self._has_room():
+        if not self._resting() or not _obeys(guest) or self._is_denied(guest) or not self._has_room():
             return
         self.still = False
         if self.steady_from_s == 0:
             detail = f"{action.reason.value} {format_size(action.actual)} to {format_size(action.target)}"
             self._blame("steady demand comes to rest", guest.name, detail)
+
+    def _is_denied(self, guest: SimGuest) -> bool:
+        """Whether the operator's maximum for it is less than it works with: its balloon stops short, and is asked
+        again from time to time (seed 2034)."""
+        most = self.config.policy_for(guest.uuid, guest.name, "").maximum
+        return most is not None and most.of(guest.maximum) < guest.kernel + guest.wanted
 
     def _resting(self) -> bool:
         """Whether all demand has been steady, and all been well, for so long that nothing should move."""

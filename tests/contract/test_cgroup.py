@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from balloond.host.cgroup import Place, Pool, find_pool, guest_directory, place_in, read_guest
+from balloond.host.cgroup import (
+    NO_LIMIT_V1,
+    Place,
+    Pool,
+    SwapLimit,
+    find_pool,
+    guest_directory,
+    place_in,
+    read_guest,
+    swap_limit,
+    swap_limits,
+)
 from balloond.host.files import Root
 from balloond.host.processes import Process, Processes
 from balloond.model import Fault, FaultKind, GuestCgroup, Pressure
@@ -36,7 +48,7 @@ from tests.fixtures.hosts import (
 pytestmark = pytest.mark.contract
 
 HOST = 24 * GIB
-PIDS = {WEB: 101, DB: 102}
+PIDS = {WEB: 101, DB: 102, BATCH: 103}
 
 
 def read(tree: Path) -> dict[str, Process]:
@@ -50,6 +62,22 @@ def read(tree: Path) -> dict[str, Process]:
 def pool_of(tree: Path) -> tuple[Pool | None, tuple[Fault, ...]]:
     places = [one.place for one in read(tree).values() if one.place is not None]
     return find_pool(Root(tree), places, HOST)
+
+
+def places_of(tree: Path) -> dict[str, Place]:
+    return {uuid: one.place for uuid, one in read(tree).items() if one.place is not None}
+
+
+def swap_of(tree: Path) -> SwapLimit | None:
+    """The limit on swap above web and db."""
+    places = places_of(tree)
+    return swap_limit(Root(tree), places.values())
+
+
+def swaps_of(tree: Path, managed: Sequence[str] = (WEB, DB, BATCH)) -> dict[str, int]:
+    """Each guest's own limit on swap."""
+    places = places_of(tree)
+    return swap_limits(Root(tree), places, [place for uuid, place in places.items() if uuid in managed])
 
 
 def two_guests(first: str, second: str) -> Files:
@@ -158,8 +186,6 @@ def test_a_limit_on_machine_slice_is_the_pool(tmp_path: Path) -> None:
         path="/machine.slice",
         total=8 * GIB,
         available=3 * GIB,
-        swap_total=None,
-        swap_free=None,
         pressure=Pressure(some_avg10=0.075, full_avg10=0.0, some_total_us=999),
         oom_kills=4,
         pressure_file="/sys/fs/cgroup/machine.slice/memory.pressure",
@@ -200,12 +226,74 @@ def test_what_others_use_under_a_wider_limit_is_not_available_either(tmp_path: P
     assert (pool.path, pool.total, pool.available) == (gold, 6 * GIB, 1 * GIB)
 
 
-def test_the_swap_of_a_pool_is_bounded_by_its_own_limit(tmp_path: Path) -> None:
-    limits = cgroup_v2("/machine.slice", limit=8 * GIB, swap_limit=2 * GIB, swapped=512 * MIB)
+@pytest.mark.parametrize("limit", [None, 8 * GIB])
+def test_the_swap_of_all_guests_is_bounded_by_the_limit_above_them_whatever_memory_they_may_have(
+    tmp_path: Path, limit: int | None
+) -> None:
+    limits = cgroup_v2("/machine.slice", limit=limit, swap_limit=2 * GIB, swapped=512 * MIB)
     plant(tmp_path, on_systemd_v2() | limits)
-    pool, _ = pool_of(tmp_path)
-    assert pool is not None
-    assert (pool.swap_total, pool.swap_free) == (2 * GIB, 1536 * MIB)
+    assert swap_of(tmp_path) == SwapLimit(total=2 * GIB, free=1536 * MIB)
+
+
+def test_the_tightest_limit_on_swap_above_the_guests_counts_and_what_others_use_under_a_wider_one(
+    tmp_path: Path,
+) -> None:
+    gold = "/machine.slice/machine-gold.slice"
+    plant(
+        tmp_path,
+        kernel()
+        | two_guests(on_v2(f"{gold}/machine-qemu\\x2d1.scope"), on_v2(f"{gold}/machine-qemu\\x2d2.scope"))
+        | cgroup_v2("/machine.slice", swap_limit=3 * GIB, swapped=2560 * MIB)
+        | cgroup_v2(gold, swap_limit=2 * GIB, swapped=GIB),
+    )
+    assert swap_of(tmp_path) == SwapLimit(total=2 * GIB, free=512 * MIB)
+
+
+def test_without_limits_on_swap_there_is_none(tmp_path: Path) -> None:
+    plant(tmp_path, on_systemd_v2() | cgroup_v2("/machine.slice", limit=8 * GIB))
+    assert swap_of(tmp_path) is None
+    unlimited = swap_v1("/machine", limit=NO_LIMIT_V1, usage=GIB)
+    plant(tmp_path / "v1", on_plain_v1() | cgroup_v1("/machine", usage=GIB) | unlimited)
+    assert swap_of(tmp_path / "v1") is None
+
+
+def test_where_a_limit_on_swap_could_not_be_seen_there_is_no_swap(tmp_path: Path) -> None:
+    plant(tmp_path, on_systemd_v2() | {f"{V2}/cgroup.controllers": "memory\n"})
+    assert swap_of(tmp_path) == SwapLimit(total=0, free=0)
+
+
+def test_without_guests_the_limit_on_swap_is_that_of_where_libvirt_will_put_them(tmp_path: Path) -> None:
+    plant(tmp_path, kernel() | cgroup_v2("/machine.slice", swap_limit=0))
+    assert swap_of(tmp_path) == SwapLimit(total=0, free=0)
+    assert swap_limit(Root(tmp_path / "none"), ()) is None
+
+
+def test_a_guests_own_limit_on_swap_is_its_alone(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        on_systemd_v2()
+        | cgroup_v2("/machine.slice", swap_limit=GIB)
+        | cgroup_v2(scope(1, "web\\x2d1"), swap_limit=0)
+        | cgroup_v2(scope(2, "db")),
+    )
+    assert swaps_of(tmp_path) == {WEB: 0}
+
+
+def test_a_limit_on_swap_above_some_guests_is_divided_among_them(tmp_path: Path) -> None:
+    gold = "/machine.slice/machine-gold.slice"
+    guests = (on_v2(f"{gold}/machine-qemu\\x2d1.scope"), on_v2(f"{gold}/machine-qemu\\x2d2.scope"))
+    files = kernel() | two_guests(*guests) | process(103, on_v2(scope(3, "batch")))
+    plant(tmp_path, files | cgroup_v2(gold, swap_limit=GIB))
+    assert swaps_of(tmp_path) == {WEB: GIB // 2, DB: GIB // 2}
+    assert swap_of(tmp_path) is None
+    above_all_that_count = swaps_of(tmp_path, managed=(WEB, DB))
+    assert above_all_that_count == {}  # that is for `swap_limit` to tell
+
+
+def test_on_v1_no_guest_has_a_limit_on_swap_alone(tmp_path: Path) -> None:
+    own = "/machine/qemu-1-web-1.libvirt-qemu"
+    plant(tmp_path, on_plain_v1() | cgroup_v1(own, limit=GIB) | swap_v1(own, limit=GIB, usage=0))
+    assert swaps_of(tmp_path) == {}
 
 
 def test_a_v1_limit_is_the_pool_and_a_soft_limit_is_none(tmp_path: Path) -> None:
@@ -216,8 +304,6 @@ def test_a_v1_limit_is_the_pool_and_a_soft_limit_is_none(tmp_path: Path) -> None
             path="/machine",
             total=1536 * MIB,
             available=768 * MIB,
-            swap_total=None,
-            swap_free=None,
             pressure=None,
             oom_kills=None,
         ),
@@ -233,9 +319,7 @@ def test_v1_without_limits_is_the_whole_host(tmp_path: Path) -> None:
 def test_a_v1_pools_swap_is_what_both_limits_leave_for_it(tmp_path: Path) -> None:
     machine = cgroup_v1("/machine", limit=2 * GIB, usage=1 * GIB)
     plant(tmp_path, on_plain_v1() | machine | swap_v1("/machine", limit=3 * GIB, usage=1280 * MIB))
-    pool, _ = pool_of(tmp_path)
-    assert pool is not None
-    assert (pool.swap_total, pool.swap_free) == (1 * GIB, 768 * MIB)
+    assert swap_of(tmp_path) == SwapLimit(total=1 * GIB, free=768 * MIB)
 
 
 def test_on_a_hybrid_host_the_pools_pressure_is_in_the_v2_tree(tmp_path: Path) -> None:

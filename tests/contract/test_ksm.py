@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from balloond.host import ksm as edge
+from balloond.host import notes
 from balloond.host.files import Root
 from balloond.host.kernel import KSM, read_ksm, read_ksm_settings
-from balloond.host.ksm import NAME, Merging
+from balloond.host.ksm import NAME, RUN_MOST_S, Merging
 from balloond.model import Ksm, KsmSettings, Result
+from balloond.policy.merging import strange
 from tests.fixtures.hosts import ksmd, new_ksm, old_ksm, plant
 
 pytestmark = pytest.mark.contract
@@ -216,13 +219,88 @@ def test_the_advisors_settings_reach_their_files(tmp_path: Path) -> None:
 def test_unmerging_is_done_by_a_process_of_its_own(tree: Root) -> None:
     one = merging(tree)
     assert one.set(KsmSettings(run=2)) == (Result.DONE, "")
-    unmerger = vars(one)["_unmerger"]
+    unmerger = vars(one)["_writer"]
     assert unmerger.wait(10) == 0
     assert read_ksm_settings(tree).run == 2
     known = one.complete(ksm(tree))
     assert known is not None and known.put is not None
     assert known.put.run == 2
-    assert vars(one)["_unmerger"] is None
+    assert vars(one)["_writer"] is None
+
+
+def alive(one: Merging) -> bool:
+    writer = vars(one)["_writer"]
+    return writer is not None and writer.poll() is None
+
+
+def test_a_write_that_waits_for_the_kernel_is_told_of_and_waited_for_no_longer_than_a_moment(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "RUN", ("sleep", "60"))
+    one = merging(tree)
+    began_s = time.monotonic()
+    result, detail = one.set(KsmSettings(run=1))
+    assert (result, "is still waited for" in detail) == (Result.REFUSED, True)
+    assert time.monotonic() - began_s < 2 * RUN_MOST_S
+    assert alive(one)
+    began_s = time.monotonic()
+    assert one.set(KsmSettings(run=0))[0] is Result.REFUSED
+    assert time.monotonic() - began_s < 3 * RUN_MOST_S
+    one.abort()
+
+
+def test_what_is_still_being_written_is_nobody_elses_doing(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "RUN", ("sleep", "60"))
+    one = merging(tree)
+    one.set(KsmSettings(run=1))
+    for run in ("0\n", "1\n"):  # the kernel has taken it, or not yet
+        plant(tree.path, {f"{KSM}/run": run})
+        known = one.complete(ksm(tree))
+        assert known is not None
+        assert strange(known.put, known.settings) == ()
+    one.abort()
+
+
+def test_unmerging_is_ended_before_anything_else_is_written_to_run(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "RUN", ("sleep", "60"))
+    one = merging(tree)
+    assert one.set(KsmSettings(run=2)) == (Result.DONE, "")
+    assert alive(one)
+    unmerger = vars(one)["_writer"]
+    monkeypatch.undo()
+    assert one.set(KsmSettings(run=0)) == (Result.DONE, "")
+    assert unmerger.poll() is not None
+    assert read_ksm_settings(tree).run == 0
+
+
+def test_a_kernel_that_refuses_what_is_written_to_run_is_told_of(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "RUN", ("false",))
+    result, detail = merging(tree).set(KsmSettings(run=1))
+    assert (result, "the kernel refused, for 1" in detail) == (Result.REFUSED, True)
+
+
+def test_what_was_set_is_put_back_though_how_it_was_left_could_not_be_noted(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, keep, kept = read_ksm_settings(tree), notes.keep, []
+
+    def full(path: Path, note: object) -> None:
+        kept.append(note)
+        if len(kept) == 2:
+            raise OSError(28, "No space left on device", str(path))
+        keep(path, note)
+
+    monkeypatch.setattr(notes, "keep", full)
+    one = merging(tree)
+    assert one.set(TO)[0] is Result.REFUSED
+    assert one.put_back(ksm(tree)) == (Result.DONE, "")
+    assert read_ksm_settings(tree) == found
 
 
 def test_ksmds_cpu_time_is_found_by_its_name(tree: Root) -> None:
@@ -230,6 +308,15 @@ def test_ksmds_cpu_time_is_found_by_its_name(tree: Root) -> None:
     known = merging(tree).complete(ksm(tree))
     assert known is not None
     assert known.cpu_s == 12.34
+
+
+def test_ksmds_cpu_time_is_taken_to_the_nanosecond_where_the_kernel_counts_so(tree: Root) -> None:
+    (ksmd,) = Path(tree.path).glob("proc/*/comm")
+    assert ksmd.read_text() == "ksmd\n"
+    (ksmd.parent / "schedstat").write_text("12345678901 98745679953 46464\n")
+    known = merging(tree).complete(ksm(tree))
+    assert known is not None
+    assert known.cpu_s == 12.345678901
 
 
 def test_where_ksmd_is_not_to_be_seen_its_cpu_time_is_unknown(tmp_path: Path) -> None:

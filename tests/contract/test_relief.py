@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +109,58 @@ def test_a_guest_is_not_reclaimed_from_twice_at_once(
     assert time.monotonic() - began_s < 1
 
 
+def test_on_v1_what_went_counts_though_the_guest_takes_as_much_again(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(pages: int) -> None:
+        plant(tree, {f"{V1}{OWN_V1}/memory.stat": f"cache 0\npgpgout 1\ntotal_pgpgout {7 + pages}\n"})
+
+    stat(0)
+    monkeypatch.setattr(edge, "_write", slowly)
+    relief = Relief(Root(tree), state)
+    assert relief.reclaim(reclaim(32 * MIB), ON_V1)[0] is Result.DONE
+    stat(32 * MIB // PAGE - 1)
+    time.sleep(0.2)
+    assert relief.reclaim(reclaim(32 * MIB), ON_V1)[0] is Result.BUSY
+    stat(32 * MIB // PAGE)
+    again = (Result.DONE, "the one before brought 32 MiB")
+    until(lambda: relief.reclaim(reclaim(32 * MIB), ON_V1) == again, "the end of it")
+    relief.put_back()
+
+
+def test_without_a_thread_to_watch_it_a_reclaim_is_ended_and_told_of(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def begin(*_: object) -> subprocess.Popen[bytes]:
+        begun.append(slowly())
+        return begun[-1]
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(edge, "_write", begin)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    result, detail = Relief(Root(tree), state).reclaim(reclaim(32 * MIB), ON_V2)
+    assert (result, detail) == (Result.REFUSED, "it can't be watched: can't start new thread")
+    assert begun[0].wait(5) is not None
+
+
+def test_what_was_reclaimed_from_a_guest_that_is_gone_is_forgotten(tree: Path, state: Path) -> None:
+    relief = Relief(Root(tree), state)
+    relief.reclaim(replace(reclaim(PAGE), uuid="gone"), ON_V1)
+    running = vars(relief)["_running"]
+    until(lambda: not running["gone"].is_alive(), "its end")
+    relief.reclaim(reclaim(PAGE), ON_V2)
+    assert vars(relief)["_running"].keys() == {"gone", WEB}
+    until(lambda: not vars(relief)["_running"][WEB].is_alive(), "its end")
+    (tree / f"{V1}{OWN_V1}".lstrip("/")).rename(tree / "elsewhere")
+    relief.reclaim(reclaim(PAGE), ON_V2)
+    assert vars(relief)["_running"].keys() == {WEB}
+    relief.put_back()
+
+
 def test_a_kernel_that_cannot_reclaim_is_told_of(tree: Path, state: Path) -> None:
     (tree / f"{V2}{OWN_V2}/memory.reclaim".lstrip("/")).unlink()
     result, detail = Relief(Root(tree), state).reclaim(reclaim(32 * MIB), ON_V2)
@@ -203,6 +256,74 @@ def test_a_limit_that_somebody_else_has_since_set_is_theirs(tree: Path, state: P
     relief.put_back()
     assert text(tree, HIGH) == f"{2 * GIB}\n"
     assert relief.notes == {}
+
+
+@pytest.mark.parametrize(("file", "where"), [(HIGH, ON_V2), (SOFT, ON_V1)])
+def test_a_tighter_limit_of_the_operators_is_never_raised(
+    tree: Path, state: Path, file: str, where: Place
+) -> None:
+    plant(tree, {file: f"{GIB}\n"})
+    relief = Relief(Root(tree), state)
+    assert relief.limit(limit(2 * GIB), where) == (Result.DONE, "a tighter one stands: 1 GiB")
+    assert text(tree, file) == f"{GIB}\n"
+    assert relief.notes == {}
+    assert relief.limit(limit(None), where) == (Result.DONE, "")
+    assert text(tree, file) == f"{GIB}\n"
+
+
+def test_a_limit_that_was_tightened_since_it_was_set_is_not_raised_either(tree: Path, state: Path) -> None:
+    relief = Relief(Root(tree), state)
+    relief.limit(limit(2 * GIB), ON_V2)
+    plant(tree, {HIGH: f"{GIB}\n"})
+    assert relief.limit(limit(2 * GIB), ON_V2)[0] is Result.DONE
+    relief.put_back()
+    assert text(tree, HIGH) == f"{GIB}\n"
+
+
+def slowly(*_: object) -> subprocess.Popen[bytes]:
+    """A write that the kernel does not come back from."""
+    return subprocess.Popen(["sleep", "60"])
+
+
+def test_setting_a_limit_takes_bounded_time_and_what_may_yet_be_set_is_taken_back(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relief = Relief(Root(tree), state)
+    monkeypatch.setattr(edge, "_write", slowly)
+    began_s = time.monotonic()
+    assert relief.limit(limit(GIB), ON_V2)[0] is Result.TIMED_OUT
+    assert time.monotonic() - began_s < 2 * edge.WRITE_MOST_S
+    assert relief.notes.keys() == {WEB}
+    (writing,) = vars(relief)["_writing"].values()
+    assert relief.limit(limit(None), ON_V2) == (Result.DONE, "")
+    assert writing.poll() is not None
+    assert relief.notes == {}
+
+
+def test_putting_back_a_limit_that_the_kernel_has_to_reclaim_for_takes_bounded_time(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tree, {HIGH: f"{3 * GIB}\n"})
+    relief = Relief(Root(tree), state)
+    relief.limit(limit(GIB), ON_V2)
+    monkeypatch.setattr(edge, "_write", slowly)
+    began_s = time.monotonic()
+    assert len(relief.put_back()) == 1
+    assert time.monotonic() - began_s < 2 * edge.WRITE_MOST_S
+    assert relief.notes.keys() == {WEB}
+    monkeypatch.undo()
+    assert relief.put_back() == ()
+    assert text(tree, HIGH) == str(3 * GIB)
+
+
+def test_many_limits_that_hang_are_left_to_the_next_daemon_after_a_while(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relief = Relief(Root(tree), state)
+    relief.limit(limit(GIB), ON_V2)
+    monkeypatch.setattr(edge, "PUT_BACK_MOST_S", 0.0)
+    assert relief.put_back() == (f"{HIGH}: no time was left",)
+    assert relief.notes.keys() == {WEB}
 
 
 def test_the_note_of_a_guest_that_is_gone_goes(tree: Path, state: Path) -> None:

@@ -96,15 +96,17 @@ def test_what_others_do_meanwhile_is_none_of_ours(root: Path, file: str, text: s
     assert not differences(before, look(root))
 
 
-def test_while_a_lab_runs_beside_ksm_is_not_compared_and_that_is_said(root: Path) -> None:
+def test_while_a_lab_runs_beside_ksm_s_changes_are_not_held_against_us_nor_called_the_same(
+    root: Path,
+) -> None:
     before = look(root)
     assert "1 x KSM setting" in kinds(before, before)
-    assert "were not" not in kinds(before, before)
     (root / "runs/5ab2cd").mkdir(parents=True)
     plant(root, {"sys/kernel/mm/ksm/pages_to_scan": "64"})
     after = look(root)
     assert not differences(before, after)
-    assert "KSM's settings were not" in kinds(before, after)
+    assert "KSM" not in kinds(before, after)
+    assert "lab" not in kinds(after, after)
 
 
 def test_a_process_that_was_left_is_found_even_when_it_has_run_away() -> None:

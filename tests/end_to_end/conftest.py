@@ -15,10 +15,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+from balloond.host.files import Root
+from balloond.host.kernel import KSM, read_ksm_settings
+from balloond.host.ksm import Merging
 from balloond.lab.arena import Lab
+from balloond.model import KsmSettings
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +41,18 @@ def lab(laboratory: Lab) -> Iterator[Lab]:
     """The lab, its arenas closed after each test."""
     yield laboratory
     laboratory.close_arenas()
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Iterator[KsmSettings]:
+    """How the kernel's merging, which is the whole machine's, is set now, and again when the test has ended."""
+    if not os.access(f"{KSM}/run", os.W_OK):
+        pytest.skip("this kernel has no same-page merging")
+    settings = read_ksm_settings(Root())
+    if settings.run:
+        pytest.skip("somebody merges pages on this machine")
+    yield settings
+    changed = {name: value for name, value in asdict(settings).items() if value is not None}
+    if read_ksm_settings(Root()) != settings:
+        Merging(Root(), tmp_path).set(KsmSettings(**changed))
+    assert read_ksm_settings(Root()) == settings

@@ -5,13 +5,11 @@ The kernel's merging is the whole machine's: what was found is put back after ea
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,21 +37,6 @@ SHORT = {"reserve": "64MiB", "pool": "45%"}
 """With guests that keep what they have the pool is half full and no more: yellow, for as long as it takes."""
 
 ALL_OF_IT = {"manage": True, "minimum": "100%"}
-
-
-@pytest.fixture
-def found(tmp_path: Path) -> Iterator[KsmSettings]:
-    """How merging is set now, and again when the test has ended."""
-    if not os.access(f"{KSM}/run", os.W_OK):
-        pytest.skip("this kernel has no same-page merging")
-    settings = read_ksm_settings(Root())
-    if settings.run:
-        pytest.skip("somebody merges pages on this machine")
-    yield settings
-    changed = {name: value for name, value in asdict(settings).items() if value is not None}
-    if read_ksm_settings(Root()) != settings:
-        Merging(Root(), tmp_path).set(KsmSettings(**changed))
-    assert read_ksm_settings(Root()) == settings
 
 
 def ksm() -> Ksm:
@@ -124,6 +107,24 @@ def test_equal_pages_are_merged_within_the_share_and_random_ones_end_it(found: K
         assert "pages net were merged in 3 scans" in daemon.log
         daemon.stop()
         assert read_ksm_settings(Root()) == found
+
+
+def test_a_share_that_binds_is_kept_to(found: KsmSettings, lab: Lab) -> None:
+    with lab.arena(pool=2300 * MIB) as arena:
+        boot(arena)
+        daemon = arena.daemon(
+            host=SHORT, guests=rules(arena, **ALL_OF_IT), ksm={"mode": "steer", "cpu": "6%"}
+        )
+        until(lambda: stance(daemon, "merging"), "merging to begin")
+        took_s = [cpu_s()]
+        for _ in range(75):
+            time.sleep(1)
+            took_s.append(cpu_s())
+        cap = daemon.metric("balloond_host_ksm_cpu_cap_ratio")
+        shares = [(after - before) / 30 for before, after in zip(took_s, took_s[30:], strict=False)]
+        print(f"ksmd took {min(shares):.2%} to {max(shares):.2%} in 30 s, cap {cap:.2%}")
+        assert cap < 0.05
+        assert 0.5 * cap <= max(shares) <= 1.1 * cap
 
 
 def test_when_all_merged_pages_are_rewritten_at_once_nobody_dies_and_the_reserve_holds(

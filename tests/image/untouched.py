@@ -34,7 +34,10 @@ LIBVIRT: Final = {
     "running network": "run/libvirt/network",
 }
 """Where libvirt keeps a file NAME.xml for each. To ask it might start it."""
-SETTINGS: Final = {"limit", "KSM setting"}
+KSM: Final = "KSM setting"
+LAB_BESIDE: Final = ("lab", "beside")
+"""Seen while a lab runs, which may steer KSM and puts it back: what differs of it is then not held against us."""
+SETTINGS: Final = {"limit", KSM, LAB_BESIDE[0]}
 """These count only where they were seen both times: they are something else's, which may come and go."""
 PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 
@@ -48,27 +51,27 @@ def keep_orphans() -> None:
 def look(root: Path = Path("/")) -> Seen:
     """How the machine stands; `root` is another for tests. What vanishes while it is looked at is not there."""
     seen = dict(_libvirt(root)) | dict(_cgroups(root / "sys/fs/cgroup")) | dict(_places(root)) | _processes()
-    if not any(leavings.RUNS.glob("*")):  # a lab beside us may steer KSM, and puts it back
-        seen |= dict(_ksm(root / "sys/kernel/mm/ksm"))
-    return {key: value for key, value in seen.items() if not OTHERS.search(key[1] + value)}
+    seen |= dict(_ksm(root / "sys/kernel/mm/ksm"))
+    kept = {key: value for key, value in seen.items() if not OTHERS.search(key[1] + value)}
+    return kept | ({LAB_BESIDE: ""} if any(leavings.RUNS.glob("*")) else {})
 
 
 def differences(before: Seen, after: Seen) -> list[str]:
     """What is not as it was, in words."""
     compared = {key for key in before.keys() | after.keys() if key[0] not in SETTINGS}
     compared |= before.keys() & after.keys()
+    excused = {KSM} if LAB_BESIDE in before or LAB_BESIDE in after else set()
     return [
         f"{' '.join(key)} {_words(before.get(key), after.get(key))}"
         for key in sorted(compared)
-        if before.get(key) != after.get(key)
+        if before.get(key) != after.get(key) and key[0] not in excused
     ]
 
 
 def kinds(before: Seen, after: Seen) -> str:
-    """What was compared, and how many of each."""
-    counted = Counter(kind for kind, _ in before.keys() & after.keys())
-    said = ", ".join(f"{count} x {kind}" for kind, count in sorted(counted.items()))
-    return said if counted["KSM setting"] else f"{said}; KSM's settings were not, there are none or a lab"
+    """What was the same both times, and how many of each."""
+    counted = Counter(kind for kind, _ in dict(before.items() & after.items()).keys() - {LAB_BESIDE})
+    return ", ".join(f"{count} x {kind}" for kind, count in sorted(counted.items()))
 
 
 def _words(was: str | None, now: str | None) -> str:
@@ -102,7 +105,7 @@ def _ksm(folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
     """All that can be set. What can't is a counter."""
     for file in folder.glob("*"):
         if file.stat().st_mode & 0o200:
-            yield ("KSM setting", file.name), _text(file) or ""
+            yield (KSM, file.name), _text(file) or ""
 
 
 def _places(root: Path) -> Iterator[tuple[tuple[str, str], str]]:

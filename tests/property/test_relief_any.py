@@ -45,9 +45,10 @@ def holders(draw: st.DrawFn, number: int) -> Holder:
             cgroup=draw(st.none() | st.just(cgroup)),
         ),
         demand=Demand(
-            trust=draw(st.sampled_from(Trust)), working_set=want, want=want, need=guarantee, floor=guarantee,
-            guarantee=guarantee, ceiling=maximum, margin=0, in_distress=draw(st.booleans()), suffers=False,
-            squeezed=draw(st.booleans()), overhead=draw(st.integers(0, GIB)), memory=None,
+            trust=draw(st.sampled_from(Trust)), working_set=want, want=want, need=guarantee,
+            enough=guarantee, floor=guarantee, guarantee=guarantee, ceiling=maximum, margin=0,
+            in_distress=draw(st.booleans()), suffers=False, squeezed=draw(st.booleans()),
+            overhead=draw(st.integers(0, GIB)), memory=None,
         ),
         shares=draw(st.integers(1, 10_000)),
         target=draw(st.integers(1, maximum)),

@@ -50,6 +50,16 @@ FOUND = (
     *(283, 1076),
     # The simulator did not free the swap of a guest that was killed.
     1721,
+    # One that had all that it was promised, more than it worked with, was grown for a margin on top, and gave it
+    # back.
+    *(3582, 4668, 5019),
+    # What it was given while its balloon moved was taken for its own growth, so that it was given ever more.
+    3981,
+    # Whether everything fits changed with every look at a neighbour whose driver was gone.
+    4877,
+    # An operator's maximum below what a guest works with: the witness took its balloon, asked again and again, for
+    # one that moves.
+    2034,
     # Frozen numbers in fresh samples are a lie too; the witness took such a guest for honest.
     166,
 )

@@ -65,6 +65,7 @@ def demand(*, trust: Trust = Trust.FRESH, in_distress: bool = False) -> Demand:
         overhead=0,
         squeezed=False,
         need=1536 * MIB,
+        enough=1536 * MIB,
         trust=trust,
         working_set=1536 * MIB,
         want=1700 * MIB,

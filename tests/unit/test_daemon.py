@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from balloond import loop
 from balloond.config.settings import Config, Mode
 from balloond.control import NoAnswer, ask
 from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
@@ -329,6 +330,65 @@ def test_an_end_that_hangs_is_cut_short(start: Start) -> None:
     assert exit_status == 1 and took_s < 3
 
 
+HUNG_TURN = """
+import pathlib, time
+import balloond.daemon
+from balloond.host.world import RealWorld
+balloond.daemon.STOP_S = {stop_s}
+sane = RealWorld.observe
+def observe(self, turns=[]):
+    turns.append(self)
+    if len(turns) > 2:
+        print("it hangs", file=__import__("sys").stderr, flush=True)
+        time.sleep(60)
+    return sane(self)
+RealWorld.observe = observe
+def put_back(self):
+    with pathlib.Path({marker!r}).open("a") as file:
+        file.write("put back\\n")
+    time.sleep({takes_s})
+    return ("the rest of it",)
+RealWorld.put_back = put_back
+"""
+"""A turn that never ends: the stop has to do without `_leave`."""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_while_a_turn_hangs_puts_back_what_was_set_at_the_host(
+    start: Start, tmp_path: Path, signals: int
+) -> None:
+    marker = tmp_path / "marker"
+    stop_s = 1.0 if signals == 1 else 60.0
+    daemon = start(before=HUNG_TURN.format(stop_s=stop_s, marker=str(marker), takes_s=0))
+    daemon.logged("it hangs")
+    if signals == 2:
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.logged("stopping signal")
+    exit_status, took_s = daemon.stop()
+    assert exit_status == 1 and took_s < 2
+    assert marker.read_text() == "put back\n"
+    assert 'not put back what="the rest of it"' in daemon.log.read_text()
+
+
+def test_putting_back_that_hangs_too_is_cut_short_and_by_a_third_signal_at_once(
+    start: Start, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    before = HUNG_TURN.format(stop_s=60.0, marker=str(marker), takes_s=60)
+    for third in (False, True):
+        (tmp_path / "notify").unlink(missing_ok=True)
+        daemon = start(before=before + f"balloond.daemon.HURRIED_S = {30 if third else 0.5}\n")
+        daemon.logged("it hangs")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.logged("stopping signal")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.logged("stopping at once")
+        exit_status, took_s = daemon.stop() if third else (daemon.process.wait(5), 0.0)
+        assert exit_status == 1 and took_s < 1
+        daemon.close()
+    assert marker.read_text() == "put back\n" * 2
+
+
 def test_a_broken_configuration_is_told_with_every_fault_and_ends_with_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -524,3 +584,10 @@ def test_admission_is_answered_from_the_last_tick() -> None:
 def test_nobody_is_told_yes_before_the_first_tick_or_on_an_old_one() -> None:
     assert "just started" in str(asked(History(), size=GIB)["error"])
     assert "last looked at 60 s ago" in str(asked(seen(60.0), size=GIB)["error"])
+
+
+def test_in_a_hurry_turns_come_four_times_as_often_but_take_half_of_the_time_at_most() -> None:
+    assert loop.pause_s(2.0, 0.1, hurry=False) == 2.0
+    assert loop.pause_s(2.0, 0.1, hurry=True) == 0.5
+    assert loop.pause_s(2.0, 0.6, hurry=True) == 1.2
+    assert loop.pause_s(2.0, 3.0, hurry=True) == 2.0

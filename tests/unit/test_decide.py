@@ -569,6 +569,22 @@ def test_who_holds_the_hosts_memory_against_its_balloon_is_reclaimed_from_and_li
     assert limited(lab) == [("hog", True)]
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_guest_whose_growth_timed_out_is_not_taken_for_one_that_does_not_give(grows: bool) -> None:
+    lab = Lab([Machine(name="a", uses=3 * GIB), Machine(name="b", uses=2 * GIB)], total=6 * GIB, swap=8 * GIB)
+    lab.run(60)
+    lab.refuse = Result.TIMED_OUT
+    lab["a"].uses = lab["a"].actual - 16 * MIB if grows else GIB
+    lab["b"].uses = lab["b"].uses if grows else lab["b"].actual - 16 * MIB
+    lab.run(4)
+    assert lab.verdict("a").reason is Reason.STUCK
+    lab.own = 3 * GIB
+    assert lab.run(2).decision.rung is Rung.RED
+    held_back = set() if grows else {"a"}
+    assert {name for name, _ in limited(lab)} == held_back
+    assert reclaimed(lab) == held_back
+
+
 def test_when_the_host_is_better_the_limit_goes() -> None:
     lab = hogged()
     lab.run(10)

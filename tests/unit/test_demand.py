@@ -103,6 +103,7 @@ def test_of_a_guest_that_is_left_alone_nothing_is_known_but_what_it_has() -> Non
         working_set=4 * GIB,
         want=4 * GIB,
         need=4 * GIB,
+        enough=4 * GIB,
         floor=4 * GIB,
         guarantee=256 * MIB,
         ceiling=8 * GIB,
@@ -178,6 +179,21 @@ def test_a_squeezed_guest_wants_what_nobody_can_see_unless_it_has_all_it_may_hav
     full = replace(GUEST, actual=8 * GIB)
     assert demand(knowing(squeezed=1), full).squeezed is False
     assert demand(knowing(squeezed=0)).squeezed is False
+
+
+def test_with_its_need_and_a_margin_it_has_enough_and_no_margin_comes_on_top_of_a_promise() -> None:
+    remembering = knowing(slow=4 * GIB, recent=float(GIB))
+    assert demand(remembering).enough == GIB + int(0.4 * GIB)
+    promised = replace(POLICY, minimum=Amount(size=3 * GIB))
+    assert demand(remembering, policy=promised).enough == 3 * GIB
+
+
+def test_a_guest_races_that_would_outgrow_a_margin_for_quiet_times_in_three_samples() -> None:
+    racing = knowing(grew=86.0 * MIB)
+    assert demand(racing).races is True
+    assert demand(knowing(grew=85.0 * MIB)).races is False
+    assert demand(racing, replace(GUEST, actual=8 * GIB)).races is False
+    assert demand(knowing(grew=86.0 * MIB, trust=Trust.AGING)).races is False
 
 
 def test_what_qemu_needs_is_what_was_seen_of_it_within_reason_and_at_least_what_the_host_knows() -> None:

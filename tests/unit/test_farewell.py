@@ -75,6 +75,7 @@ def seen(
         working_set=GIB,
         want=want,
         need=0,
+        enough=0,
         floor=0,
         guarantee=guarantee,
         ceiling=ceiling,

@@ -314,6 +314,20 @@ def test_the_end_of_unmerging_is_nobodys_doing() -> None:
     assert stance(ksmd) is not Stance.YIELDING
 
 
+def test_unmerging_is_broken_off_when_the_room_for_the_rest_runs_out() -> None:
+    ksmd = Ksmd(saved=GIB)
+    ksmd.tick(OFF, Rung.GREEN, spare=GIB)
+    assert (stance(ksmd), ksmd.settings.run) == (Stance.UNMERGING, 2)
+    ksmd.saved = 512.0 * MIB  # half of it is apart
+    assert ksmd.tick(OFF, Rung.GREEN, spare=512 * MIB) is None
+    assert stance(ksmd) is Stance.UNMERGING
+    ksmd.tick(OFF, Rung.GREEN, spare=512 * MIB - PAGE)
+    assert (stance(ksmd), ksmd.settings.run) == (Stance.KEPT, 0)
+    assert words(ksmd)[1] == "taking apart is broken off: 512 MiB more are needed, and 512 MiB are to spare"
+    ksmd.tick(OFF, Rung.GREEN, spare=GIB)
+    assert ksmd.settings.run == 2
+
+
 def test_what_is_being_taken_apart_is_waited_for() -> None:
     ksmd = Ksmd(settings=replace(FOUND, run=2), saved=GIB)
     assert ksmd.tick(OFF, Rung.GREEN, spare=0) is None

@@ -92,6 +92,19 @@ def test_a_balloon_without_progress_for_half_a_minute_is_left_alone_longer_each_
         now_s += 31 + expected
 
 
+def test_only_who_was_asked_to_give_and_did_not_refuses() -> None:
+    grows = ask(Movement(), guest(2 * GIB), 3 * GIB, Reason.NEED, 100.0, works_with=GIB)
+    assert not ASKED.refuses(2 * GIB, 105.0)
+    assert ASKED.refuses(2 * GIB, 105.1)
+    assert not grows.refuses(2 * GIB, 105.1)
+    assert not watch(grows, guest(2 * GIB), None, 131.0).refuses(2 * GIB, 131.0)
+    for result in (Result.TIMED_OUT, Result.REFUSED):  # libvirt, not the guest
+        assert not watch(ASKED, guest(2 * GIB), outcome(result), 102.0).refuses(2 * GIB, 102.0)
+    stuck = watch(ASKED, guest(2 * GIB), None, 131.0)
+    assert stuck.refuses(2 * GIB, 131.0)
+    assert not stuck.refuses(2 * GIB, 191.1)
+
+
 def test_a_balloon_that_arrives_has_made_good() -> None:
     grim = replace(ASKED, aside_s=960.0)
     assert watch(grim, guest(GIB), None, 110.0).aside_s == 60.0

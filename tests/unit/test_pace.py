@@ -20,6 +20,7 @@ DEMAND = Demand(
     working_set=GIB,
     want=2 * GIB,
     need=GIB,
+    enough=GIB + 256 * MIB,
     floor=GIB,
     guarantee=512 * MIB,
     ceiling=4 * GIB,
@@ -43,6 +44,7 @@ def at(
 ) -> Position:
     """A guest with all that it wants and is entitled to, but for what is said; `more` are fields of its Demand."""
     demand = replace(DEMAND, **{"want": actual, "need": actual, **more})  # type: ignore[arg-type]  # by name
+    demand = replace(demand, enough=demand.need + demand.margin)
     return Position(
         guest=Guest(uuid="u", name="g", maximum=4 * GIB, actual=actual),
         demand=demand,
@@ -187,10 +189,12 @@ def test_who_gave_lately_gets_nothing_for_its_margin_while_it_works_with_no_more
         assert moved(replace(wanting, demand=urgent), headroom=PLENTY)[0] == 3 * GIB
 
 
-def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_unless_everything_fits() -> None:
+def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_even_where_everything_fits() -> None:
     entitled = at(2 * GIB, want=GIB, entitlement=4 * GIB, movement=GAVE)
     assert moved(entitled, headroom=2 * POOL) == STILL
-    assert moved(entitled, headroom=2 * POOL, fits=True)[1] is Reason.FITS
+    assert moved(entitled, headroom=2 * POOL, fits=True) == STILL
+    long_ago = replace(entitled, movement=Movement(shrunk_s=NOW_S - 120))
+    assert moved(long_ago, headroom=2 * POOL, fits=True) == (4 * GIB, Reason.FITS)
 
 
 def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
@@ -205,6 +209,23 @@ def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> No
     grown_since = Movement(shrunk_s=NOW_S - 59, grown_s=NOW_S - 58)
     squeezed = at(want=2 * GIB + 8 * MIB, need=GIB, squeezed=True, movement=grown_since)
     assert moved(squeezed) == (2 * GIB + 8 * MIB, Reason.NEED)
+
+
+def test_one_that_races_grows_by_each_band_and_not_only_by_quarters_of_its_margin() -> None:
+    band = int(0.01 * 4 * GIB)
+    lacking = at(want=2 * GIB + band, need=2 * GIB, races=True)
+    assert moved(lacking) == (2 * GIB + band, Reason.NEED)
+    assert moved(replace(lacking, demand=replace(lacking.demand, races=False))) == STILL
+    assert moved(at(want=2 * GIB + band - 1, need=2 * GIB, races=True)) == STILL
+
+
+def test_the_loop_is_to_look_again_soon_while_somebody_races_whose_balloon_may_be_used() -> None:
+    def hurry(*positions: Position) -> bool:
+        return moves(positions, ledger(PLENTY), Rung.GREEN, pool=POOL, fits=False, now_s=NOW_S)[1]
+
+    assert hurry(at(), at(races=True)) is True
+    assert hurry(at(), at()) is False
+    assert hurry(at(races=True, movable=False)) is False
 
 
 def test_a_squeezed_guest_is_urgent_too() -> None:

@@ -44,8 +44,8 @@ LEDGER = Ledger(
 BUDGET = LEDGER.total - LEDGER.own - LEDGER.reserve
 
 NEED = Demand(
-    trust=Trust.FRESH, working_set=GIB, want=GIB, need=GIB, floor=GIB, guarantee=512 * MIB, ceiling=4 * GIB,
-    margin=0, in_distress=False, suffers=False, squeezed=False, overhead=100 * MIB, memory=None,
+    trust=Trust.FRESH, working_set=GIB, want=GIB, need=GIB, enough=GIB, floor=GIB, guarantee=512 * MIB,
+    ceiling=4 * GIB, margin=0, in_distress=False, suffers=False, squeezed=False, overhead=100 * MIB, memory=None,
 )  # fmt: skip
 
 
@@ -160,6 +160,18 @@ def test_over_claiming_guests_keep_their_share_of_the_pool() -> None:
     assert taken(wild("hog", fair), others) == {}
 
 
+@pytest.mark.parametrize("rss", [GIB, None])
+def test_what_is_held_by_guests_that_are_not_to_be_touched_is_nobodys_to_claim(rss: int | None) -> None:
+    held = holder(
+        "pinned", obstacle=Obstacle.LOCKED, guest=replace(guest("pinned", 0), actual=924 * MIB, rss=rss)
+    )
+    left = BUDGET - NEED.overhead - GIB  # what is not known counts whole, with QEMU's need
+    assert taken(wild("hog", left + 9 * MIB), held) == {"hog": 9 * MIB}
+    assert taken(wild("hog", left), held) == {}
+    elsewhere = replace(held, guest=replace(held.guest, in_pool=False))
+    assert taken(wild("hog", left + 9 * MIB), elsewhere) == {}
+
+
 def test_what_the_others_do_not_want_an_over_claiming_guest_may_keep() -> None:
     left = BUDGET - 2 * NEED.overhead - GIB
     assert taken(wild("hog", left + 9 * MIB), holder("other", GIB)) == {"hog": 9 * MIB}
@@ -262,6 +274,23 @@ def test_a_limit_goes_with_the_right_to_touch_the_guest() -> None:
     assert lifts(relieve(LIMITED, (), [left_alone], HOST, LEDGER, Rung.RED, elapsed_s=1)[1]) == ["hog"]
 
 
+def test_a_guest_that_was_started_anew_has_no_limit_yet() -> None:
+    anew = wild("hog", guest=replace(guest("hog", 8 * GIB), incarnation=1))
+    relief, measures = relieve(LIMITED, (), [anew], HOST, LEDGER, Rung.RED, elapsed_s=1)
+    limits = [each for each in measures if isinstance(each, LimitSoftly)]
+    assert [(each.limit is None, each.incarnation) for each in limits] == [(True, 0), (False, 1)]
+    assert relief.limits == (limits[1],)
+    came = tuple(Measured(measure=each, result=Result.DONE) for each in measures)
+    assert relieve(relief, came, [anew], HOST, LEDGER, Rung.RED, elapsed_s=1)[0] == relief
+
+
+def test_a_limit_that_may_yet_be_set_is_in_force() -> None:
+    came = (Measured(measure=LIMIT, result=Result.TIMED_OUT),)
+    hog = wild("hog", 8 * GIB)
+    assert relieve(LIMITED, came, [hog], HOST, LEDGER, Rung.RED, elapsed_s=1)[0] == LIMITED
+    assert lifts(relieve(LIMITED, came, [hog], HOST, LEDGER, Rung.GREEN, elapsed_s=1)[1]) == ["hog"]
+
+
 def test_the_limit_of_a_guest_that_is_gone_is_forgotten() -> None:
     assert relieve(LIMITED, (), [], HOST, LEDGER, Rung.RED, elapsed_s=1) == (Relief(), ())
 
@@ -278,6 +307,7 @@ def test_a_limit_that_could_not_be_set_is_tried_again(result: Result) -> None:
     [
         (Result.REFUSED, ["hog"]),
         (Result.BUSY, ["hog"]),
+        (Result.TIMED_OUT, ["hog"]),
         (Result.DONE, []),
         (Result.OBSERVED, []),
         (Result.GONE, []),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from balloond.model import Guest, Held, Host, Obstacle, Solvency
-from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most
+from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most, swap_commands
 from balloond.units import GIB, MIB
 
 HOST = Host(total=16 * GIB, available=12 * GIB)
@@ -97,6 +99,19 @@ def test_who_is_left_alone_for_another_reason_is_ordinary(obstacle: Obstacle | N
     assert judged(guest(obstacle=obstacle)).claims[0].held is Held.ORDINARY
 
 
+def test_what_a_guest_may_not_have_in_swap_has_to_fit_into_memory() -> None:
+    swap = replace(HOST, swap_total=64 * GIB, swap_free=64 * GIB)
+    full = most(4 * GIB, 0)
+    part = judged(guest("a", swap_limit=GIB), guest("b", swap_limit=0), guest("c"), host=swap)
+    assert [each.pinned for each in part.claims] == [full - GIB, full, 0]
+    assert part.unswappable == 2 * full - GIB
+    assert part.solvent
+    many = [guest(name, swap_limit=0) for name in "abcd"]
+    assert judged(*many, host=swap).memory_missing == 4 * full - 16 * GIB
+    assert judged(guest(swap_limit=9 * GIB)).claims[0].pinned == 0
+    assert judged(guest(obstacle=Obstacle.LOCKED, swap_limit=9 * GIB)).claims[0].pinned == full
+
+
 def test_pinned_guests_must_fit_into_memory_whatever_swap_there_is() -> None:
     pinned = [guest(name, obstacle=Obstacle.LOCKED) for name in "abcd"]
     swap = replace(HOST, swap_total=64 * GIB, swap_free=64 * GIB)
@@ -148,8 +163,31 @@ def test_a_guest_that_has_more_than_its_maximum_claims_that() -> None:
     assert size(guest(actual=6 * GIB)) == most(6 * GIB, 0)
 
 
-def test_a_guest_of_another_pool_claims_nothing() -> None:
-    assert judged(guest(in_pool=False, swapped=GIB)).claims == ()
+def test_a_guest_of_another_pool_claims_nothing_while_it_fits_beside_the_pool() -> None:
+    beside = replace(HOST, outside=most(4 * GIB, 0))
+    assert judged(guest(in_pool=False, swapped=GIB), host=beside).claims == ()
+    assert judged(guest(in_pool=False), host=beside).claimed == 0
+
+
+def test_what_guests_of_another_pool_may_take_beyond_it_is_counted_against_this_one() -> None:
+    full, swap = most(4 * GIB, 0), replace(HOST, outside=GIB, swap_total=8 * GIB, swap_free=8 * GIB)
+    inside, other = guest("a"), guest("b", in_pool=False)
+    both = judged(inside, other, host=swap)
+    assert [each.uuid for each in both.claims] == ["uuid-a"]
+    assert both.claimed == 2 * full - GIB
+    assert both.spare == 24 * GIB - both.claimed
+    assert both.unswappable == 0
+    locked = judged(inside, replace(other, obstacle=Obstacle.LOCKED), host=swap)
+    assert locked.unswappable == full - GIB
+
+
+def test_the_commands_that_add_swap_touch_no_file_that_is_there(tmp_path: Path) -> None:
+    commands = swap_commands(3 * MIB).replace("/var/", f"{tmp_path}/")
+    harmless = "mkswap() { :; }; swapon() { :; }; "
+    for _ in range(2):
+        subprocess.run(["sh", "-c", harmless + commands], check=True)
+    made = list(tmp_path.iterdir())
+    assert [(each.stat().st_size, each.stat().st_mode & 0o777) for each in made] == [(4 * MIB, 0o600)] * 2
 
 
 def test_page_tables_are_counted_for_the_process_and_for_kvm() -> None:

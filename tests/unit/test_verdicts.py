@@ -14,6 +14,7 @@ DEMAND = Demand(
     working_set=GIB,
     want=1280 * MIB,
     need=GIB,
+    enough=GIB,
     floor=GIB,
     guarantee=512 * MIB,
     ceiling=4 * GIB,

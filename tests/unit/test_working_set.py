@@ -6,7 +6,7 @@ import pytest
 
 from balloond.model import Guest
 from balloond.policy.trust import Sample
-from balloond.policy.working_set import WorkingSet, follow, margin, squeezed_want
+from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import GIB, MIB
 
 
@@ -57,6 +57,7 @@ def test_growth_is_remembered_at_its_peak_for_a_minute_or_so() -> None:
     assert known.growth == 300 * MIB
     later = follow(known, sample(GIB + 310 * MIB, elapsed_s=60.0), guest())
     assert later.growth == pytest.approx(300 * MIB * 0.367879, rel=1e-5)
+    assert (known.grew, later.grew) == (300 * MIB, 10 * MIB)
     assert follow(WorkingSet(), sample(GIB), guest()).growth == 0
 
 
@@ -66,6 +67,30 @@ def test_the_margin_is_a_tenth_the_least_or_three_samples_of_growth_and_a_quarte
     assert margin(0.0, 0.0, 2 * GIB - 1) == 128 * MIB
     assert margin(0.0, 200.0 * MIB, 16 * GIB) == 600 * MIB
     assert margin(8.0 * GIB, 9.0 * GIB, 4 * GIB) == GIB
+
+
+def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
+    """While a balloon moves nobody knows how much of that a sample saw: demand lies between two figures."""
+    given = follow(KNOWN, sample(GIB // 2, GIB + GIB // 2), guest())
+    assert (given.grew, given.last) == (0, GIB)
+    still = follow(given, sample(GIB), guest())
+    assert (still.grew, still.last) == (0, GIB)
+    assert follow(given, sample(GIB + 300 * MIB), guest()).grew == 300 * MIB
+    surely = follow(KNOWN, sample(GIB + 200 * MIB, 2 * GIB), guest())
+    assert (surely.grew, surely.last) == (200 * MIB, GIB + 200 * MIB)
+    fell = follow(KNOWN, sample(GIB // 4, GIB // 2), guest())
+    assert (fell.grew, fell.last) == (0, GIB // 2)
+    assert follow(WorkingSet(), sample(GIB, 2 * GIB), guest()).last == 2 * GIB
+
+
+def test_it_outgrows_a_margin_for_quiet_times_with_a_third_of_that_from_one_sample_to_the_next() -> None:
+    def outgrows(grew: float, maximum: int) -> bool:
+        return outgrows_margin(WorkingSet(grew=grew * MIB, usable=200 * MIB), maximum)
+
+    assert outgrows(256 / 3, 2 * GIB) and not outgrows(85.3, 2 * GIB)
+    assert outgrows(43, 2 * GIB - 1) and not outgrows(42, 2 * GIB - 1)
+    for usable, races in ((600 * MIB - 1, True), (600 * MIB, False)):
+        assert outgrows_margin(WorkingSet(grew=100.0 * MIB, usable=usable), 2 * GIB) is races
 
 
 def test_a_guest_with_hardly_anything_usable_is_squeezed_and_gets_ever_more() -> None:

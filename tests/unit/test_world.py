@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from balloond.config.settings import (
     KsmPolicy,
     Mode,
 )
+from balloond.host import ksm as ksm_edge
+from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
 from balloond.host.processes import PROGRAM_MOST
@@ -50,6 +53,7 @@ from balloond.model import (
     SetTarget,
     Snapshot,
 )
+from balloond.policy.solvency import QEMU_OVERHEAD
 from balloond.units import GIB, KIB, MIB, PAGE
 from tests.fixtures.hosts import (
     BATCH,
@@ -288,6 +292,31 @@ def test_what_the_operator_sets_aside_is_for_managed_guests(scene: Scene) -> Non
     assert not by_name(snapshot)["db"].in_pool
 
 
+def test_what_lies_outside_of_the_pool_is_what_the_host_has_besides_less_what_no_guest_holds(
+    scene: Scene,
+) -> None:
+    scene.config = Config(guests=unmanaged("db"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=2 * GIB)
+    used = 24 * GIB - 20 * GIB
+    assert scene.host().outside == 24 * GIB - 4 * GIB - (used - 3 * GIB)
+    scene.config = Config()
+    assert scene.host().outside == 0
+
+
+def test_a_pinned_guest_outside_of_the_pool_is_known_for_one(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("*"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=1 * GIB)
+    web, db = scene.guests.guests or ()
+    scene.guests.guests = (
+        replace(web, obstacle=Obstacle.LOCKED),
+        replace(db, obstacle=Obstacle.IN_JOB),
+    )
+    seen = by_name(scene.world.observe())
+    assert [seen[name].obstacle for name in ("web", "db")] == [Obstacle.LOCKED, Obstacle.UNMANAGED]
+    assert not seen["web"].in_pool
+    assert seen["web"].overhead == QEMU_OVERHEAD
+
+
 def test_a_reload_that_manages_other_guests_changes_the_pool_at_once(scene: Scene) -> None:
     scene.run_guests(web=1 * GIB, db=1 * GIB)
     scene.plant(process(102, on_v2("/other.slice/machine-qemu\\x2d2\\x2ddb.scope")))
@@ -374,6 +403,21 @@ def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     assert scene.world.put_back() == ()
     assert settings_of(scene) == (1, 40)
     assert list((scene.root / "state").iterdir()) == []
+
+
+def test_nobody_goes_on_unmerging_once_its_room_is_no_longer_watched(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ksm_edge, "RUN", ("sleep", "60"))
+    scene.plant(idle_ksm())
+    scene.config = replace(scene.config, ksm=KsmPolicy(mode=KsmMode.OFF))
+    scene.world.take((SetMerging(to=KsmSettings(run=2), words=""),))
+    unmerger = vars(vars(scene.world)["_merging"])["_writer"]
+    assert unmerger.poll() is None
+    scene.plant({"/sys/kernel/mm/ksm/run": "2\n"})
+    assert scene.world.put_back() == ()
+    assert unmerger.poll() is not None
+    assert not (scene.root / "state/merging.json").exists()
 
 
 def test_what_can_not_be_put_back_is_said(scene: Scene) -> None:
@@ -488,6 +532,25 @@ def test_swap_on_disk_is_no_more_than_the_guests_cgroup_may_have(scene: Scene) -
     assert (host.zram_total, host.zram_free) == (0, 0)  # all of it may lie on the disk
 
 
+def test_swap_that_the_guests_cgroups_may_not_have_does_not_count(scene: Scene) -> None:
+    scene.plant(
+        kernel(swap_total=4 * GIB, swap_free=4 * GIB),
+        cgroup_v2(SLICE, swap_limit=3 * GIB, swapped=GIB),
+        cgroup_v2(scope(101, "web"), swap_limit=256 * MIB),
+        cgroup_v2(scope(102, "db")),
+    )
+    scene.run_guests(web=512 * MIB, db=512 * MIB)
+    snapshot = scene.world.observe()
+    assert snapshot.host is not None
+    assert (snapshot.host.total, snapshot.host.swap_total, snapshot.host.swap_free) == (
+        24 * GIB,
+        3 * GIB,
+        2 * GIB,
+    )
+    seen = by_name(snapshot)
+    assert (seen["web"].swap_limit, seen["db"].swap_limit) == (256 * MIB, None)
+
+
 def test_a_guest_knows_what_of_it_is_only_qemus_program(scene: Scene) -> None:
     scene.plant(process(101, on_v2(scope(101, "web")), rss=600 * MIB, file=25 * MIB))
     scene.guests.appearing[WEB] = 101
@@ -561,6 +624,29 @@ def test_what_there_is_no_time_for_is_left_to_the_next_turn(
     monkeypatch.setattr(Relief, "limit", slow)
     results = [one.result for one in scene.world.take([LIMIT] * 4)]
     assert results == [Result.DONE, Result.DONE, Result.BUSY, Result.BUSY]
+
+
+def test_a_stop_in_the_midst_of_a_measure_leaves_the_notes_to_the_next_daemon(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = on_orange(scene)
+    said: list[str] = []
+    scene.world.take([LIMIT])
+    limit = Relief.limit
+
+    def stopped(self: Relief, measure: LimitSoftly, place: Place | None) -> tuple[Result, str]:
+        other = threading.Thread(target=lambda: said.extend(scene.world.put_back()))
+        other.start()  # as on a second signal: this very turn is never gone on with
+        other.join(5)
+        return limit(self, measure, place)
+
+    monkeypatch.setattr(Relief, "limit", stopped)
+    scene.world.take([LIMIT])
+    assert said == ["a measure is under way; the next daemon puts back what is noted"]
+    assert text(scene, f"{own}/memory.high") == str(GIB)
+    assert (scene.root / "state/limits.json").exists()
+    assert scene.world.put_back() == ()
+    assert text(scene, f"{own}/memory.high") == "max"
 
 
 def cgroup_of(snapshot: Snapshot) -> GuestCgroup | None:
