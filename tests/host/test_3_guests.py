@@ -26,9 +26,8 @@ SHRUNK: Final = (
     16 * MIB
 )  # a guest that lost so much was shrunk: what its kernel needs by itself varies by less
 HOGGED: Final = 100 * MIB
-SPARED: Final = (
-    80 * MIB
-)  # by the slice's limit: 16 MiB more than the reserve, less than half of what is to be free
+TAKEN: Final = 32 * MIB  # from all guests by the limit: nothing is free then, not even the reserve
+# by the slice's limit: 16 MiB more than the reserve, less than half of what is to be free
 SLICE_PATH: Final = CGROUPS / SLICE
 SWAP: Final = 256 * MIB
 TO_GUESTS: Final = ("reclaim from a guest", "set a guest's memory.high")
