@@ -402,6 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         for problem in error.problems:
             log.error(str(problem))
+        _put_back_after_the_dead(Config(), log)
         return EXIT_CONFIGURATION
     threading.stack_size(STACK)
     threading.excepthook = _thread_reporter(log)
@@ -413,6 +414,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log.error("can't start", file=error.filename, because=error.strerror or error)
     return EXIT_RUNTIME
+
+
+def _put_back_after_the_dead(usual: Config, log: Log) -> None:
+    """Puts back what a daemon that was killed has set at the host: with a broken file no other will come to do so.
+    In the usual directory, as nobody can say which one was meant; and not under the hands of one that lives."""
+    from balloond.host.world import is_noted, put_back_noted
+
+    state = Path(usual.state_directory)
+    if not is_noted(state):
+        return
+    try:
+        claim = ControlServer(usual.control_socket, {})
+    except SocketRefused as refused:
+        log.warning("what a daemon has set at the host is left", because=refused)
+        return
+    try:
+        left = put_back_noted(state)
+    finally:
+        claim.close()
+    log.warning("what a daemon before had set at the host is put back", but_for="; ".join(left) or None)
 
 
 def _open_standard_descriptors() -> None:

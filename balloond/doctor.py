@@ -15,7 +15,7 @@ from typing import Final
 from balloond.config.settings import Config, Mode
 from balloond.diagnosis.finding import Finding, advice
 from balloond.diagnosis.guests import examine_guests
-from balloond.diagnosis.host import examine_host
+from balloond.diagnosis.host import examine_faults, examine_host
 from balloond.host.files import Root
 from balloond.host.guests import Guests
 from balloond.host.survey import survey
@@ -92,3 +92,5 @@ def _unread(snapshot: Snapshot) -> Iterator[Finding]:
             "; ".join(fault.detail for fault in snapshot.faults) or "no reason was given",
             "look at /proc/meminfo",
         )
+    else:
+        yield from examine_faults(snapshot.faults)

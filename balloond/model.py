@@ -51,6 +51,7 @@ class Held(enum.StrEnum):
     HUGEPAGES = "hugepages"
     PASSTHROUGH = "passthrough"
     CONFIDENTIAL = "confidential"
+    UNKNOWN = "unknown"  # its definition was not read: to be safe, as one that can't be swapped
 
     @property
     def swappable(self) -> bool:
@@ -110,6 +111,7 @@ class Guest:
     swapped: int | None = None  # bytes of it in the host's swap
     deflates_on_oom: bool = False
     reports_free_pages: bool = False
+    defined: bool = True  # False: its definition could not be read yet, or makes no sense
     mergeable: bool = True  # False: <nosharepages/>, or memory of a kind that KSM never merges
     in_pool: bool = True  # False: its memory is none of the pool's, nor to be counted in it
     virtio_mem: int = 0  # what its virtio-mem devices may have beside `maximum`
@@ -139,7 +141,7 @@ class Ksm:
     """The kernel's same-page merging, from /sys/kernel/mm/ksm; memory in bytes, counters since boot."""
 
     run: int
-    saved: int
+    saved: int  # everybody's: all of it may be called back
     profit: int | None  # general_profit; None: the kernel does not say (before 6.4)
     full_scans: int
     pages_to_scan: int
@@ -151,6 +153,12 @@ class Ksm:
     settings: KsmSettings = KsmSettings()
     found: KsmSettings | None = None  # as they were before we set anything; None: we set nothing
     put: KsmSettings | None = None  # as we left them
+    in_guests: int | None = None  # of `saved`, what stands in resident sizes of guests; None: it may be all
+
+    @property
+    def counted_twice(self) -> int:
+        """By so much resident sizes of guests are more than the memory that they take."""
+        return self.saved if self.in_guests is None else self.in_guests
 
 
 class PoolSource(enum.StrEnum):
@@ -173,6 +181,9 @@ class Host:
     swap_free: int = 0
     swap_out: int = 0  # bytes since boot
     swap_in: int = 0
+    swap_withheld: int | None = (
+        None  # free on disk, which guests' cgroups keep from them; None: nothing bounds it
+    )
     zram_total: int = 0  # of swap_total: on zram, which takes memory for what it holds
     zram_free: int = 0  # of swap_free: likewise
     zswap_growth: int = 0  # memory that zswap's pool may yet take
@@ -487,6 +498,9 @@ class Solvency:
     claims: tuple[GuestClaim, ...]  # of those in the pool, in UUID order
     claimed: int  # their sum, and what guests outside of the pool may take beyond what there is for them
     unswappable: int  # of it
+    swap_withheld: int | None = (
+        None  # free on disk beside `swap`, but for a bound on guests; None: there is none
+    )
 
     @property
     def memory_missing(self) -> int:

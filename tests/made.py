@@ -87,7 +87,8 @@ class Lab:
     taken: list[Measure] = field(default_factory=list)
     guests_lost: bool = False
     host_lost: bool = False
-    refuse: Result | None = None
+    refuse: Result | None = None  # what comes of all that is asked for
+    refuse_measures: Result | None = None  # of measures alone
 
     def observe(self) -> Snapshot:
         wall_s = WALL_S + self.now_s
@@ -114,7 +115,10 @@ class Lab:
 
     def take(self, measures: tuple[Measure, ...]) -> tuple[Measured, ...]:
         self.taken.extend(measures)
-        return tuple(Measured(measure=measure, result=self.refuse or Result.DONE) for measure in measures)
+        return tuple(
+            Measured(measure=measure, result=self.refuse_measures or self.refuse or Result.DONE)
+            for measure in measures
+        )
 
     def __getitem__(self, name: str) -> Machine:
         return next(machine for machine in self.machines if machine.name == name)

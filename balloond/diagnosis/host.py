@@ -6,13 +6,13 @@ asks would want to know it, and passed over otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, assert_never
 
 from balloond.diagnosis.finding import Finding, advice, told, unsafe
 from balloond.diagnosis.traits import Cgroups, Traits
-from balloond.model import Solvency
-from balloond.policy.solvency import swap_commands
+from balloond.model import Fault, FaultKind, Solvency
+from balloond.policy.solvency import swap_remedy
 from balloond.units import format_size
 
 MIN_FREE_MOST: Final = 0.05
@@ -27,6 +27,23 @@ def examine_host(traits: Traits, solvency: Solvency | None) -> Iterator[Finding]
         yield from judge(traits)
 
 
+def examine_faults(faults: Iterable[Fault]) -> Iterator[Finding]:
+    """What keeps the figures of a host, which can be read, from being the whole truth about its guests."""
+    for fault in faults:
+        if fault.kind is FaultKind.POOL_DIVIDED:
+            yield unsafe(
+                "guests stand under different memory limits, and solvency is judged as if only common ones held",
+                fault.detail,
+                "put the guests in one place, or say manage: false of those apart",
+            )
+        elif fault.kind is FaultKind.KERNEL_UNREADABLE:
+            yield advice(
+                f"{fault.subject} can't be read, and solvency is judged without it",
+                fault.detail,
+                "run balloond and its doctor where it can be seen, not in a container",
+            )
+
+
 def _solvency(solvency: Solvency) -> Iterator[Finding]:
     if solvency.memory_missing:
         yield unsafe(
@@ -39,7 +56,7 @@ def _solvency(solvency: Solvency) -> Iterator[Finding]:
         yield unsafe(
             f"{format_size(solvency.swap_missing)} of swap on disk are missing should all guests take all",
             "a reboot takes a guest's memory back without asking; without swap the kernel then has to kill one",
-            swap_commands(solvency.swap_missing),
+            "; and ".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
         )
     if solvency.solvent:
         yield told(

@@ -12,8 +12,7 @@ it computes an estimate, which nothing here may act upon.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from balloond.host.files import Root, number_after
@@ -115,23 +114,6 @@ def read_ksm(root: Root, events: str | None = None, *, closely: bool = True) -> 
         * PAGE,
         settings=settings,
     )
-
-
-def without_the_ended(ksm: Ksm | None, root: Root, pids: Iterable[int]) -> Ksm | None:
-    """`ksm` with no more saved than is merged in these processes, all the guests'.
-
-    The kernel goes on counting the merged pages of a process that has ended until ksmd comes by, which it never
-    does once it is stopped (mm/ksm.c, __ksm_exit; 166 MiB were seen for guests long gone, Linux 6.18). A kernel
-    before 5.19 does not tell what is merged in a process; then its sum is all there is.
-    """
-    if ksm is None or not ksm.saved:
-        return ksm
-    merged = [root.number(f"/proc/{pid}/ksm_merging_pages") for pid in pids]
-    pages = [number for number in merged if number is not None]
-    if len(pages) < len(merged):
-        return ksm
-    zero = root.number(f"{KSM}/ksm_zero_pages") or 0  # these the kernel takes off at once
-    return replace(ksm, saved=min(ksm.saved, (sum(pages) + zero) * PAGE))
 
 
 def read_ksm_settings(root: Root) -> KsmSettings:

@@ -111,6 +111,7 @@ def guest_of(
         translations=facts.translations if facts else 0,
         deflates_on_oom=facts.deflates_on_oom if facts else False,
         reports_free_pages=facts.reports_free_pages if facts else False,
+        defined=facts is not None,
         mergeable=facts.mergeable if facts else True,
     )
 

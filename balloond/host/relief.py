@@ -68,6 +68,7 @@ class Relief:
         self._root = root
         self._path = state_directory / NAME
         self._notes = _read(self._path)
+        self._owed: list[str] = []  # that could not be put back, and that nobody decides upon any more
         self._running: dict[str, _Reclaiming] = {}
         self._writing: dict[str, subprocess.Popen[bytes]] = {}  # limits that were waited for too long
 
@@ -128,13 +129,14 @@ class Relief:
         note = Note(file=file, was=was, put=str(measure.limit // PAGE * PAGE))
         try:
             self._note({**self._notes, measure.uuid: note})
+            self._owed = [uuid for uuid in self._owed if uuid != measure.uuid]
             return self._set(measure.uuid, note.file, note.put)
         except OSError as failed:
             return Result.REFUSED, str(failed)
 
     def put_back(self) -> tuple[str, ...]:
         """Ends what is under way, and lifts every soft limit that we, or a daemon before us, set. Says what can't
-        be put back now; it stays noted, for the next daemon."""
+        be put back now; it stays noted, for `put_back_owed` and for the next daemon."""
         for reclaiming in self._running.values():
             reclaiming.end()
         ends_s = time.monotonic() + PUT_BACK_MOST_S
@@ -146,7 +148,15 @@ class Relief:
         for reclaiming in self._running.values():
             reclaiming.join(max(0.0, ends_s - time.monotonic()))
         self._running.clear()
+        self._owed = list(self._notes)
         return tuple(detail for result, detail in came if result is not Result.DONE)
+
+    def put_back_owed(self) -> None:
+        """Tries once more for one of those that could not be put back, each in its turn: one may hang again."""
+        self._owed = [uuid for uuid in self._owed if uuid in self._notes]
+        if self._owed:
+            self._owed.append(self._owed.pop(0))
+            self._lift(self._owed[-1])
 
     def _set(self, uuid: str, file: str, text: str) -> tuple[Result, str]:
         """Raises OSError when no process can be started."""

@@ -17,7 +17,8 @@ from typing import Final
 from balloond.diagnosis.traits import Cgroups, Program, Traits
 from balloond.host.cgroup import TREE, place_in
 from balloond.host.files import Root, number_after
-from balloond.host.kernel import MEMINFO, PRESSURE, read_ksm, read_pressure, without_the_ended
+from balloond.host.kernel import MEMINFO, PRESSURE, read_ksm, read_pressure
+from balloond.host.merged import Merged
 from balloond.host.swap import read_swap
 from balloond.units import KIB
 
@@ -42,7 +43,7 @@ def survey(root: Root, pids: Mapping[str, int], *, hypervisor: tuple[int, int, i
         kvm=root.has("/dev/kvm"),
         nested=_nested(root),
         psi=read_pressure(root, PRESSURE) is not None,
-        ksm=without_the_ended(read_ksm(root), root, pids.values()),
+        ksm=Merged(root).told_apart(read_ksm(root), pids.values(), 0.0),
         huge_pages=_chosen_in(root.text(f"{HUGE_PAGES}/enabled")),
         max_ptes_none=root.number(f"{HUGE_PAGES}/khugepaged/max_ptes_none"),
         cgroups=_cgroups(root),

@@ -25,9 +25,13 @@ from balloond.host.cgroup import (
     swap_limits,
 )
 from balloond.host.files import Root
-from balloond.host.kernel import HostFigures, read_host, read_ksm, without_the_ended
+from balloond.host.kernel import HostFigures, read_host, read_ksm
+from balloond.host.ksm import NAME as MERGING
 from balloond.host.ksm import Merging
+from balloond.host.merged import Merged
+from balloond.host.notes import kept
 from balloond.host.processes import Process, Processes
+from balloond.host.relief import NAME as LIMITS
 from balloond.host.relief import Relief
 from balloond.model import (
     Fault,
@@ -124,12 +128,13 @@ class RealWorld:
         self._root = Root(root)
         self._processes = Processes(self._root)
         self._merging = Merging(self._root, state)
+        self._merged = Merged(self._root)
         self._seen: tuple[Guest, ...] = ()  # the last list that could be had
         self._pids: dict[str, int] = {}  # and the processes of those
         self._places: dict[str, Place] = {}
         self._cgroups: dict[str, GuestCgroup] = {}
         self._swap_limits: dict[str, int] = {}
-        self._cgroups_due_s = float("-inf")
+        self._cgroups_due_s = self._owed_due_s = float("-inf")
         self._relief = Relief(self._root, state)
         self._acting = threading.Lock()  # on what is put back; a hurried stop does that from a second thread
         self.pressure_file: str | None = None  # the pool's own, where a trigger may be set; None: the host's
@@ -230,6 +235,10 @@ class RealWorld:
             managed = [place for uuid, place in self._places.items() if uuid in look.managed]
             self._swap_limits = swap_limits(self._root, self._places, managed)
             self._cgroups_due_s = now_s + CGROUPS_EACH_S
+        if now_s >= self._owed_due_s:
+            self._owed_due_s = now_s + CGROUPS_EACH_S
+            with self._acting:
+                self._relief.put_back_owed()
 
     def _put_merging_back(self) -> str:
         policy, ksm = self._config().ksm, read_ksm(self._root)
@@ -248,7 +257,8 @@ class RealWorld:
             figures = replace(figures, ksm=self._merging.complete(figures.ksm))
         processes = self._processes.read(self._pids)
         if figures is not None and len(self._pids) == len(self._seen):
-            figures = replace(figures, ksm=without_the_ended(figures.ksm, self._root, self._pids.values()))
+            ksm = self._merged.told_apart(figures.ksm, self._pids.values(), self._monotonic())
+            figures = replace(figures, ksm=ksm)
         managed = _managed(config, self._seen)
         pool = swap = None
         if figures is not None:
@@ -266,6 +276,23 @@ class RealWorld:
             swap=swap,
             faults=faults,
         )
+
+
+def is_noted(state: Path) -> bool:
+    """Whether a daemon, running or dead, has set something at the host that is to be put back."""
+    return any(kept(state / name) is not None for name in (LIMITS, MERGING))
+
+
+def put_back_noted(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
+    """Puts back what a daemon that is dead has left at the host, where none can follow it; says what could not be.
+    What the operator wished to be left is not known here, so merging is put back as it was found."""
+    tree = Root(root)
+    left = Relief(tree, state).put_back()
+    merging, now = Merging(tree, state), read_ksm(tree)
+    if not merging.noted or now is None:
+        return left
+    result, detail = merging.put_back(now)
+    return left if result is Result.DONE else (*left, detail)
 
 
 def pool_source(figures: HostFigures | None, pool: Pool | None, operators: int | None) -> PoolSource:
@@ -323,7 +350,9 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         total, available = min(total, pool.total), min(available, pool.available)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
+    withheld = None
     if look.swap is not None:
+        withheld = max(0, disk_free - look.swap.free)
         swap_total, disk_total = min(swap_total, look.swap.total), min(disk_total, look.swap.total)
         swap_free, disk_free = min(swap_free, look.swap.free), min(disk_free, look.swap.free)
     if source is PoolSource.OPERATOR and operators is not None:
@@ -336,6 +365,7 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         outside=_outside(look, figures, total),
         swap_total=swap_total,
         swap_free=swap_free,
+        swap_withheld=withheld,
         swap_in=figures.swap_in,
         swap_out=figures.swap_out,
         zram_total=swap_total - disk_total,
@@ -349,9 +379,10 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
 
 
 def _outside(look: _Look, figures: HostFigures, pool: int) -> int:
-    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's."""
-    resident = sum(process.rss for process in look.processes.values())
-    merged = figures.ksm.saved if figures.ksm is not None else 0
+    """The host's memory beside the pool, less what it uses for itself: neither available nor any guest's. There
+    QEMU's program is a part of, which each guest's resident size has in it."""
+    resident = sum(process.rss - process.program for process in look.processes.values())
+    merged = figures.ksm.counted_twice if figures.ksm is not None else 0
     own = max(0, figures.total - figures.available - resident + merged)
     return max(0, figures.total - pool - own)
 
@@ -360,9 +391,12 @@ def _occupied(guests: Sequence[Guest], figures: HostFigures) -> int:
     """What the pool's guests hold of the operator's figure. A guest whose process can't be read counts whole.
 
     Merged pages stand in the resident size of every guest that shares them, but take memory only once. Where
-    other guests may share too, how much of that is the pool's is not known, and it counts as nothing.
+    other guests may share too, how much of that is the pool's is not known, and it counts as nothing. QEMU's
+    program stands in the resident size of each, and is in memory once.
     """
     inside = [guest for guest in guests if guest.in_pool and guest.state is not State.OFF]
-    resident = sum(guest.rss if guest.rss is not None else guest.actual for guest in inside)
-    merged = figures.ksm.saved if figures.ksm is not None and all(guest.in_pool for guest in guests) else 0
-    return max(0, resident - merged)
+    resident = sum(guest.rss - guest.program if guest.rss is not None else guest.actual for guest in inside)
+    program = max((guest.program for guest in inside), default=0)
+    alone = figures.ksm is not None and all(guest.in_pool for guest in guests)
+    merged = figures.ksm.counted_twice if figures.ksm is not None and alone else 0
+    return max(0, resident + program - merged)

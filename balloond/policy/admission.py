@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from typing import Final
 
-from balloond.model import Decision, GuestClaim, Held, Host, Rung, Solvency
+from balloond.model import Decision, FaultKind, GuestClaim, Held, Host, Rung, Snapshot, Solvency
 from balloond.policy.solvency import most
 from balloond.value import value
 
@@ -17,7 +18,7 @@ from balloond.value import value
 class Objection(enum.StrEnum):
     """Why not."""
 
-    UNKNOWN = "unknown"  # the host's figures or the guests are lost
+    UNKNOWN = "unknown"  # the host's figures or the guests are lost, or not all limits on them are known
     SHORT = "host-short"  # the rung is orange or worse
     MEMORY = "memory-missing"  # what can't be swapped would not fit into memory
     SWAP = "swap-missing"  # the host would not be solvent
@@ -53,10 +54,14 @@ class Admission:
         return not self.refusals
 
 
-def admit(decision: Decision, host: Host | None, asked: Asked) -> Admission:
+_IN_DOUBT: Final = (FaultKind.POOL_DIVIDED, FaultKind.KERNEL_UNREADABLE)
+"""Faults with which there may be limits that the sum over all guests says nothing of."""
+
+
+def admit(decision: Decision, snapshot: Snapshot, asked: Asked) -> Admission:
     """Whether the guest may start now, beside those that are there, each taken for the most that it may take."""
-    before = decision.solvency
-    if before is None or host is None:
+    before, host = decision.solvency, snapshot.host
+    if before is None or host is None or any(fault.kind in _IN_DOUBT for fault in snapshot.faults):
         return Admission(refusals=(Refusal(objection=Objection.UNKNOWN, missing=None),), spare=None)
     after = _with(before, asked)
     refusals = tuple(_refusals(decision, before, after, host, asked))
@@ -91,6 +96,7 @@ def _with(before: Solvency, asked: Asked) -> Solvency:
         claims=(*before.claims, claim),
         claimed=before.claimed + claim.size,
         unswappable=before.unswappable + claim.pinned,
+        swap_withheld=before.swap_withheld,
     )
 
 

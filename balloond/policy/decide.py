@@ -3,7 +3,8 @@
     decide(config, previous_tick, snapshot) -> decision
 
 Pure and deterministic; the previous tick is its only memory. It must never act on a world that it can't see: with
-the host's numbers or the list of guests lost, every target stays where it is.
+the host's numbers or the list of guests lost, every target stays where it is. While the host itself can be seen,
+what was set there is looked after all the same: merging goes on by the rung, and limits go that it needs no more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from balloond.model import (
     Decision,
     Demand,
     Guest,
+    Host,
     Ledger,
     Measure,
     Obstacle,
@@ -37,8 +39,9 @@ from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.merging import Course, steer
 from balloond.policy.movement import Movement, ask, watch, withdraw
 from balloond.policy.pace import Move, Position, moves, stay
-from balloond.policy.relief import Holder, Relief, relieve
+from balloond.policy.relief import Holder, Relief, loosen, relieve, settle
 from balloond.policy.solvency import judge
+from balloond.policy.trust import SILENT_S
 from balloond.units import MIB
 from balloond.value import value
 
@@ -69,8 +72,10 @@ class GuestMemory:
 
 def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decision:
     """What is to be done now. Raises nothing for any snapshot that the edges can make."""
-    if snapshot.host is None or snapshot.guests is None:
+    if snapshot.host is None:
         return _frozen(previous)
+    if snapshot.guests is None:
+        return _without_guests(config, previous, snapshot.host, snapshot.monotonic_s)
     host, now_s = snapshot.host, snapshot.monotonic_s
     known = _Known(config, previous)
     reserve, pool = config.host.reserve.of(host.total), config.host.pool.of(host.total)
@@ -137,6 +142,7 @@ class _View:
     movement: Movement
     memory: GuestMemory | None  # of the tick before
     movable: bool  # its balloon may be used at all
+    heard: bool  # False: nobody knows what became of it, though it is not to be left alone for good
 
     @property
     def stake(self) -> Stake:
@@ -144,7 +150,7 @@ class _View:
             guest=self.guest,
             target=max(self.movement.target or 0, self.movement.told or 0),
             overhead=self.demand.overhead,
-            heard=self.movable or self.obstacle is not None,
+            heard=self.heard,
         )
 
 
@@ -194,6 +200,7 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         if obstacle is Obstacle.UNREADABLE and before and before.demand:  # it may be back with the next tick
             demand = replace(demand, memory=before.demand.memory)
         movement = replace(movement, target=None) if movement.target is not None else movement
+    movable = obstacle is None and demand.trust not in (Trust.ABSENT, Trust.SILENT)
     return _View(
         guest=guest,
         policy=policy,
@@ -201,8 +208,18 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         demand=demand,
         movement=movement,
         memory=memory,
-        movable=obstacle is None and demand.trust not in (Trust.ABSENT, Trust.SILENT),
+        movable=movable,
+        heard=movable or (obstacle is not None and not _out_of_hearing(policy, guest, snapshot.wall_s)),
     )
+
+
+def _out_of_hearing(policy: GuestPolicy, guest: Guest, wall_s: float) -> bool:
+    """Whether a guest that can't be reached now was last heard of so long ago that its size is only hearsay too:
+    it may have been reset, or its balloon emptied, without anybody's word of it."""
+    if not policy.manage or guest.obstacle not in (Obstacle.UNREADABLE, Obstacle.IN_JOB):
+        return False
+    spoke_s = guest.statistics.last_update_s if guest.statistics else 0
+    return wall_s - spoke_s > SILENT_S
 
 
 def _obstacle(policy: GuestPolicy, guest: Guest) -> Obstacle | None:
@@ -328,10 +345,38 @@ def _frozen(previous: Tick | None) -> Decision:
     if previous is None:
         return Decision(rung=Rung.GREEN, ledger=None, verdicts=(), actions=())
     before = previous.decision
+    memory: HostMemory | None = before.memory
+    if memory is not None:
+        memory = replace(memory, relief=settle(memory.relief, previous.measured))
     return Decision(
         rung=before.rung,
         ledger=None,
         verdicts=tuple(replace(v, reason=Reason.FROZEN) for v in before.verdicts),
         actions=(),
-        memory=before.memory,
+        memory=memory,
+    )
+
+
+def _without_guests(config: Config, previous: Tick | None, host: Host, now_s: float) -> Decision:
+    """The guests' list is lost: nothing of theirs moves, for hours where libvirt hangs so long. What was set at
+    the host is looked after. A daemon that never saw the guests set nothing yet."""
+    frozen = _frozen(previous)
+    memory: HostMemory | None = frozen.memory
+    if memory is None:
+        return frozen
+    reserve, pool = config.host.reserve.of(host.total), config.host.pool.of(host.total)
+    free = host.available - reserve
+    standing = climb(memory.standing, host, reserve, pool, now_s)
+    relief = memory.relief if memory.config.mode is config.mode else Relief()
+    relief, lifts = loosen(relief, host, standing.rung, free=free, pool=pool)
+    merging, measure = steer(
+        config.ksm, host, None, memory.merging, rung=standing.rung, spare=free - pool, now_s=now_s
+    )
+    course = merging.memory if merging else None
+    return replace(
+        frozen,
+        rung=standing.rung,
+        measures=(*lifts, measure) if measure else lifts,
+        merging=merging,
+        memory=replace(memory, standing=standing, relief=relief, merging=course),
     )

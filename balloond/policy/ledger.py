@@ -65,7 +65,7 @@ def own_use(before: Own | None, host: Host, guests: Sequence[Guest], now_s: floa
     """What the host itself uses: neither available nor resident in a guest. A merged page stands in the resident
     size of every guest that shares it, and takes memory only once; so do the pages of QEMU's program."""
     resident = sum(g.rss - g.program if g.rss is not None else g.actual for g in guests if g.in_pool)
-    merged = host.ksm.saved if host.ksm else 0
+    merged = host.ksm.counted_twice if host.ksm else 0
     now = max(0.0, float(host.total - host.available - resident + merged))
     if before is None or before.total != host.total:  # another pool: what was known is of no use
         return Own(peak=now, seen_s=now_s, total=host.total)

@@ -139,14 +139,15 @@ class Course:
 def steer(
     policy: KsmPolicy,
     host: Host,
-    guests: Sequence[Guest],
+    guests: Sequence[Guest] | None,
     before: Course | None,
     *,
     rung: Rung,
     spare: int,
     now_s: float,
 ) -> tuple[MergingVerdict | None, SetMerging | None]:
-    """What is made of merging now, and what is to be set. `spare`: bytes available beyond reserve and pool."""
+    """What is made of merging now, and what is to be set. `spare`: bytes available beyond reserve and pool;
+    `guests`: None where nobody knows them now, so that ksmd's own account of them must do."""
     ksm = host.ksm
     if ksm is None:
         return None, None
@@ -163,7 +164,8 @@ def steer(
         course, to = _refrain(ksm, before, spare, now_s)
     else:
         assert cap is not None  # noqa: S101  (this is mode steer)
-        course, to = _merge(ksm, before, host.total, mergeable(guests), rung, cap, now_s)
+        candidates = mergeable(guests) if guests is not None else max(PAGE, ksm.candidates)
+        course, to = _merge(ksm, before, host.total, candidates, rung, cap, now_s)
     if before.stance is Stance.YIELDING is not course.stance:  # from now on they are ours, however they stand
         change: KsmSettings | None = over(replace(ksm.settings, run=1 if ksm.run == 1 else 0), to)
     else:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from balloond.model import Guest, GuestClaim, Held, Host, Obstacle, Solvency
-from balloond.units import MIB, PAGE
+from balloond.units import MIB, PAGE, format_size
 
 PAGE_TABLES: Final = 2 * 8 / PAGE
 """Of a guest's memory: 8 bytes a page in the host's own tables of the QEMU process, and 8 in those that KVM
@@ -56,6 +56,7 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
         claims=claims,
         claimed=sum(each.size for each in claims) + beyond,
         unswappable=sum(each.pinned for each in claims) + min(beyond, sum(each.pinned for each in others)),
+        swap_withheld=host.swap_withheld,
     )
 
 
@@ -67,6 +68,7 @@ def claim(guest: Guest) -> GuestClaim:
     and a part of the host's own use too.
     """
     held = HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
+    held = held if guest.defined else Held.UNKNOWN
     huge = held is Held.HUGEPAGES
     memory = 0 if huge else max(guest.maximum, guest.actual) + guest.virtio_mem
     has = (guest.rss or 0) - guest.program + (guest.swapped or 0)
@@ -82,6 +84,17 @@ def claim(guest: Guest) -> GuestClaim:
 def most(memory: int, overhead: int) -> int:
     """What a guest of that much memory takes on the host once it has touched all of it."""
     return memory + int(memory * PAGE_TABLES) + overhead
+
+
+def swap_remedy(missing: int, withheld: int | None) -> tuple[str, ...]:
+    """What gives guests so much more swap, a line each. `withheld`: what the host has already, and a bound on
+    guests' cgroups keeps from them; None: there is no bound."""
+    lacking = missing - (withheld or 0)
+    add = (swap_commands(lacking),) if lacking > 0 else ()
+    if withheld is None:
+        return add
+    bound = "memory.swap.max of the guests' cgroup (v1: memory.memsw.limit_in_bytes)"
+    return (*add, f"raise {bound} by {format_size(missing)}")
 
 
 def swap_commands(size: int) -> str:

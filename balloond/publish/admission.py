@@ -26,7 +26,8 @@ class RefusalStatus(TypedDict):
 
 
 class AdmissionStatus(TypedDict):
-    """Sizes in bytes; `spare` is what would be left of memory and swap with the guest, negative: missing."""
+    """Sizes in bytes; `spare` is what would be left of memory and swap with the guest, negative: missing;
+    `swap_withheld` what the host has free on disk and a bound keeps from guests, null: there is none."""
 
     schema: int
     admitted: bool
@@ -36,6 +37,7 @@ class AdmissionStatus(TypedDict):
     rung: str
     source: str | None
     spare: int | None
+    swap_withheld: int | None
     refusals: list[RefusalStatus]
 
 
@@ -62,7 +64,7 @@ def asked_of(request: Mapping[str, Any], config: Config) -> Asked | str:
 def admission(tick: Tick, asked: Asked) -> AdmissionStatus:
     """Whether it may start, as things stood when `tick` was sealed."""
     host = tick.snapshot.host
-    answer = admit(tick.decision, host, asked)
+    answer = admit(tick.decision, tick.snapshot, asked)
     return AdmissionStatus(
         schema=SCHEMA,
         admitted=answer.admitted,
@@ -72,6 +74,7 @@ def admission(tick: Tick, asked: Asked) -> AdmissionStatus:
         rung=tick.decision.rung.name.lower(),
         source=host.source.value if host else None,
         spare=answer.spare,
+        swap_withheld=host.swap_withheld if host else None,
         refusals=[
             RefusalStatus(objection=each.objection.value, missing=each.missing) for each in answer.refusals
         ],

@@ -84,6 +84,7 @@ class SolvencyStatus(TypedDict):
     unswappable: int
     spare: int
     swap_missing: int
+    swap_withheld: int | None
     memory_missing: int
 
 
@@ -302,6 +303,7 @@ def _solvency(solvency: Solvency) -> SolvencyStatus:
         unswappable=solvency.unswappable,
         spare=solvency.spare,
         swap_missing=solvency.swap_missing,
+        swap_withheld=solvency.swap_withheld,
         memory_missing=solvency.memory_missing,
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from balloond.log import printable
-from balloond.policy.solvency import swap_commands
+from balloond.policy.solvency import swap_remedy
 from balloond.publish.admission import AdmissionStatus, RefusalStatus
 from balloond.publish.status import GuestStatus, HostStatus, LastStatus, LedgerStatus, SolvencyStatus, Status
 from balloond.units import format_size
@@ -122,10 +122,11 @@ def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
         yield (
             "  !   If all guests took all their memory at once (a reboot takes it without asking), "
             f"{format_size(solvency['swap_missing'])} would be missing, and the kernel might have to kill one. "
-            f"Add that much swap on disk (not zram):"
+            "Swap on disk (not zram) mends it:"
         )
-        yield f"      {swap_commands(solvency['swap_missing'])}"
-        if source == "cgroup":
+        for line in swap_remedy(solvency["swap_missing"], solvency["swap_withheld"]):
+            yield f"      {line}"
+        if source == "cgroup" and solvency["swap_withheld"] is None:
             yield f"      {_LET_CGROUP}"
 
 
@@ -146,7 +147,10 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
     missing = format_size(refusal["missing"] or 0)
     match refusal["objection"]:
         case "unknown":
-            yield "the host's figures or its guests can't be read; see balloonctl status"
+            yield (
+                "the host's figures or its guests can't be read, or not all limits that guests stand under "
+                "are known; see balloonctl status"
+            )
         case "host-short":
             yield f"the host is {answer['rung']}: it is short of memory right now"
         case "memory-missing":
@@ -162,8 +166,8 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
             yield (
                 f"{missing} of swap on disk would be missing, should all guests take all their memory at once"
             )
-            yield f"add it: {swap_commands(refusal['missing'] or 0)}"
-            if answer["source"] == "cgroup":
+            yield from swap_remedy(refusal["missing"] or 0, answer["swap_withheld"])
+            if answer["source"] == "cgroup" and answer["swap_withheld"] is None:
                 yield _LET_CGROUP
         case other:
             yield printable(str(other))

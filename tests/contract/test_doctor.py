@@ -14,9 +14,9 @@ from balloond.diagnosis.finding import Finding, Severity
 from balloond.doctor import visit
 from balloond.host.guests import Guests
 from balloond.model import Obstacle, Result
-from balloond.units import MIB
+from balloond.units import GIB, MIB
 from tests.contract.tiny_guests import URI, Stable, setting
-from tests.fixtures.hosts import kernel, plant
+from tests.fixtures.hosts import cgroup_v2, kernel, on_v2, plant, process
 
 pytestmark = pytest.mark.contract
 
@@ -63,6 +63,17 @@ def test_solvency_is_judged_without_a_daemon(stable: Stable, tmp_path: Path) -> 
     short = [finding for finding in findings if "of swap on disk are missing" in finding.what]
     assert [finding.severity for finding in short] == [Severity.UNSAFE]
     assert "fallocate" in short[0].command
+
+
+def test_guests_under_different_limits_are_unsafe(stable: Stable, tmp_path: Path) -> None:
+    plant(tmp_path, kernel())
+    for slice_, limit in (("gold", 8 * GIB), ("tin", 2 * GIB)):
+        membership = on_v2(f"/{slice_}.slice/machine-qemu\\x2d1.scope")
+        plant(tmp_path, process(stable.start().pid, membership) | cgroup_v2(f"/{slice_}.slice", limit=limit))
+    findings = visit(Config(libvirt_uri=URI, state_directory=str(tmp_path)), tmp_path)
+    (divided,) = [finding for finding in findings if "different memory limits" in finding.what]
+    assert divided.severity is Severity.UNSAFE
+    assert "/gold.slice 8 GiB, /tin.slice 2 GiB" in divided.why
 
 
 def test_over_a_read_only_connection_guests_are_read_and_nothing_can_be_set(

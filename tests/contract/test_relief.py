@@ -316,6 +316,42 @@ def test_putting_back_a_limit_that_the_kernel_has_to_reclaim_for_takes_bounded_t
     assert text(tree, HIGH) == str(3 * GIB)
 
 
+def test_what_could_not_be_put_back_is_tried_again_but_for_what_was_limited_anew(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tree, {HIGH: f"{3 * GIB}\n"})
+    Relief(Root(tree), state).limit(limit(GIB), ON_V2)
+    relief = Relief(Root(tree), state)
+    monkeypatch.setattr(edge, "PUT_BACK_MOST_S", 0.0)
+    assert len(relief.put_back()) == 1
+    assert relief.limit(limit(2 * GIB), ON_V2) == (Result.DONE, "")
+    relief.put_back_owed()  # that limit is the policy's
+    assert text(tree, HIGH) == str(2 * GIB)
+    assert len(relief.put_back()) == 1
+    relief.put_back_owed()
+    assert text(tree, HIGH) == str(3 * GIB)
+    assert relief.notes == {}
+
+
+def test_of_what_could_not_be_put_back_a_guest_that_hangs_again_holds_up_no_other(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = scope(2, "db")
+    high = f"{V2}{other}/memory.high"
+    plant(tree, cgroup_v2(other, usage=GIB) | {HIGH: f"{3 * GIB}\n"})
+    relief = Relief(Root(tree), state)
+    relief.limit(limit(GIB), ON_V2)
+    relief.limit(replace(limit(GIB), uuid="other"), place(on_v2(other)))
+    monkeypatch.setattr(edge, "_write", slowly)
+    monkeypatch.setattr(edge, "PUT_BACK_MOST_S", 0.0)
+    assert len(relief.put_back()) == 2
+    relief.put_back_owed()
+    relief.put_back_owed()
+    assert (text(tree, HIGH), text(tree, high)) == (str(GIB), "max")
+    monkeypatch.undo()
+    relief.put_back()
+
+
 def test_many_limits_that_hang_are_left_to_the_next_daemon_after_a_while(
     tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

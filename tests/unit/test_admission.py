@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule
-from balloond.model import Guest, Held, Host, Obstacle, Rung, Tick
+from balloond.model import Fault, FaultKind, Guest, Held, Host, Obstacle, Rung, Tick
 from balloond.policy.admission import Admission, Asked, Objection, admit
 from balloond.policy.solvency import QEMU_OVERHEAD, most
 from balloond.publish.admission import admission, asked_of
@@ -27,7 +27,7 @@ def asked(size: int, held: Held = Held.ORDINARY, guarantee: int = 0) -> Asked:
 def answer(question: Asked, *guests: Guest, host: Host = sealed.HOST, rung: Rung = Rung.GREEN) -> Admission:
     verdicts = tuple(sealed.verdict(each.uuid, each.name) for each in guests)
     tick = sealed.tick(*guests, host=host, rung=rung, verdicts=verdicts)
-    return admit(tick.decision, host, question)
+    return admit(tick.decision, tick.snapshot, question)
 
 
 def why(given: Admission) -> list[tuple[Objection, int | None]]:
@@ -86,11 +86,29 @@ def test_guests_that_cannot_be_swapped_count_whole_among_the_guarantees() -> Non
     assert why(answer(question, pinned, host=ROOMY)) == [(Objection.GUARANTEE, missing)]
 
 
-def test_it_never_says_yes_for_want_of_knowledge() -> None:
-    for tick in (sealed.tick(listed=False), sealed.tick(accounts=None), sealed.tick(host=None)):
-        given = admit(tick.decision, tick.snapshot.host, asked(GIB))
-        assert why(given) == [(Objection.UNKNOWN, None)]
-        assert given.spare is None
+def fault(kind: FaultKind) -> Fault:
+    return Fault(kind=kind, subject="/gold.slice", detail="")
+
+
+@pytest.mark.parametrize(
+    "tick",
+    [
+        sealed.tick(listed=False),
+        sealed.tick(accounts=None),
+        sealed.tick(host=None),
+        sealed.tick(faults=(fault(FaultKind.POOL_DIVIDED),)),  # a limit on some of the guests is in no sum
+        sealed.tick(faults=(fault(FaultKind.KERNEL_UNREADABLE),)),
+    ],
+)
+def test_it_never_says_yes_for_want_of_knowledge(tick: Tick) -> None:
+    given = admit(tick.decision, tick.snapshot, asked(GIB))
+    assert why(given) == [(Objection.UNKNOWN, None)]
+    assert given.spare is None
+
+
+def test_a_guest_that_can_not_be_read_is_no_want_of_knowledge_since_it_counts_for_its_most() -> None:
+    tick = sealed.tick(faults=(fault(FaultKind.GUEST_UNREADABLE),))
+    assert admit(tick.decision, tick.snapshot, asked(GIB)).admitted
 
 
 # --- the question, as it comes over the socket -----------------------------------------------------------
@@ -151,6 +169,13 @@ def test_a_no_says_why_and_how_to_mend_it() -> None:
     assert "of swap on disk would be missing" in text
     missing = (most(4 * GIB, 0) + most(3 * GIB, QEMU_OVERHEAD) - FREE) // MIB
     assert f"fallocate -l {missing + 1}MiB" in text
+
+
+def test_a_no_for_a_bound_on_swap_names_the_bound() -> None:
+    bounded = replace(sealed.HOST, swap_withheld=64 * GIB)
+    text = told(sealed.tick(sealed.guest(), host=bounded), asked(3 * GIB))
+    assert "memory.swap.max" in text
+    assert "fallocate" not in text
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import pytest
 
+from balloond import daemon as daemons
 from balloond import loop
 from balloond.config.settings import Config, Mode
-from balloond.control import NoAnswer, ask
+from balloond.control import ControlServer, NoAnswer, ask
 from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
 from balloond.log import Log
 from balloond.model import Guest, Measure, Measured, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
@@ -398,6 +399,23 @@ def test_a_broken_configuration_is_told_with_every_fault_and_ends_with_2(
     told = capfd.readouterr().err.splitlines()
     assert len(told) == 3 and all(line.startswith(f"ERROR {config}:") for line in told)
     assert main(["--config", str(tmp_path / "missing.yaml")]) == 2
+
+
+def test_with_a_broken_configuration_what_a_dead_daemon_left_is_put_back_but_not_what_a_living_one_set(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Config(state_directory=str(tmp_path), control_socket=str(tmp_path / "control.sock"))
+    monkeypatch.setattr(daemons, "Config", lambda: usual)
+    config, notes = tmp_path / "balloond.yaml", tmp_path / "limits.json"
+    config.write_text("mode: asleep\n")
+    gone = {"file": "/sys/fs/cgroup/balloond-none/memory.high", "was": "max", "put": "4096"}
+    notes.write_text(json.dumps({"uuid-web": gone}))
+    living = ControlServer(usual.control_socket, {})
+    assert main(["--config", str(config)]) == 2
+    living.close()
+    assert notes.exists() and "is left" in capfd.readouterr().err
+    assert main(["--config", str(config)]) == 2
+    assert not notes.exists() and "is put back" in capfd.readouterr().err
 
 
 def test_a_directory_that_can_not_be_made_is_told_in_words(

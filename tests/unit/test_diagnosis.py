@@ -10,9 +10,9 @@ import pytest
 
 from balloond.diagnosis.finding import Finding, Severity, told, unsafe, worst
 from balloond.diagnosis.guests import examine_guests
-from balloond.diagnosis.host import examine_host
+from balloond.diagnosis.host import examine_faults, examine_host
 from balloond.diagnosis.traits import Cgroups, Program, Traits
-from balloond.model import Guest, Host, Ksm, Obstacle, Solvency, Statistics
+from balloond.model import Fault, FaultKind, Guest, Host, Ksm, Obstacle, Solvency, Statistics
 from balloond.policy.solvency import judge
 from balloond.publish.findings import describe_findings, report
 from balloond.units import GIB, MIB
@@ -61,6 +61,17 @@ def of_guest(*, traits: Traits = GOOD, active: bool = True, **changed: Any) -> l
 
 def judged(findings: list[Finding], severity: Severity) -> list[str]:
     return [finding.what for finding in findings if finding.severity is severity]
+
+
+def test_limits_that_the_sum_over_the_host_leaves_out_are_told() -> None:
+    divided = Fault(kind=FaultKind.POOL_DIVIDED, subject="/gold.slice", detail="/gold.slice 8 GiB")
+    unseen = Fault(kind=FaultKind.KERNEL_UNREADABLE, subject="/sys/fs/cgroup/x", detail="can't be seen")
+    unread = Fault(kind=FaultKind.GUEST_UNREADABLE, subject="uuid-web", detail="told with the guest")
+    findings = list(examine_faults((divided, unseen, unread)))
+    assert [(each.severity, each.why) for each in findings] == [
+        (Severity.UNSAFE, "/gold.slice 8 GiB"),
+        (Severity.ADVICE, "can't be seen"),
+    ]
 
 
 def test_a_host_that_is_as_it_should_be_has_nothing_to_mend() -> None:
@@ -148,6 +159,12 @@ def test_a_shortage_is_unsafe_and_comes_with_the_swap_that_mends_it() -> None:
     )
     assert "32 MiB of swap on disk are missing" in short.what
     assert "fallocate -l 33MiB" in short.command
+    (bounded,) = (
+        finding
+        for finding in of_host(judge(replace(host, swap_withheld=GIB), two, own=0, reserve=0))
+        if finding.severity is Severity.UNSAFE
+    )
+    assert "memory.swap.max" in bounded.command and "fallocate" not in bounded.command
 
 
 def test_memory_that_no_swap_can_stand_for_is_unsafe_whatever_swap_there_is() -> None:

@@ -59,6 +59,9 @@ def test_the_hosts_own_use_is_what_is_neither_available_nor_a_guests() -> None:
 def test_merged_pages_stand_with_every_sharer_and_take_memory_once() -> None:
     ksm = Ksm(run=1, saved=GIB, profit=None, full_scans=1, pages_to_scan=100, advisor=None)
     assert own_use(None, replace(HOST, ksm=ksm), [guest(rss=6 * GIB)], 0.0).peak == GIB
+    ours = replace(ksm, in_guests=GIB // 4)  # the rest is merged in the host's own processes
+    assert own_use(None, replace(HOST, ksm=ours), [guest(rss=6 * GIB)], 0.0).peak == GIB // 4
+    assert ledger(replace(HOST, ksm=ours), stake(guest()))[0] == 8 * GIB
 
 
 def test_the_hosts_own_use_counts_at_its_peak_and_is_forgotten_slowly() -> None:

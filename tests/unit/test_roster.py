@@ -131,6 +131,7 @@ def test_a_broken_definition_makes_only_that_guest_unreadable() -> None:
     roster.learn("a", "<domain><memory>lots</memory></domain>", 1.0)
     (broken, well), (fault,) = roster.guests()
     assert (broken.obstacle, well.obstacle) == (Obstacle.UNREADABLE, None)
+    assert (broken.defined, well.defined) == (False, True)
     assert fault.subject == "a" and "no number" in fault.detail
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from balloond.model import Guest, Held, Host, Obstacle, Solvency
-from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most, swap_commands
-from balloond.units import GIB, MIB
+from balloond.policy.solvency import OVERHEAD_MOST, claim, judge, most, swap_commands, swap_remedy
+from balloond.units import GIB, MIB, format_size
 
 HOST = Host(total=16 * GIB, available=12 * GIB)
 
@@ -77,6 +77,17 @@ def test_the_pool_that_zswap_may_yet_fill_is_nobody_elses_memory() -> None:
     assert (
         judged(guest(), host=replace(zswap, swap_free=2 * GIB), own=GIB).own == 3 * GIB
     )  # no more fits there
+
+
+@pytest.mark.parametrize("obstacle", [Obstacle.UNREADABLE, Obstacle.IN_JOB, Obstacle.UNMANAGED])
+def test_a_guest_whose_definition_nobody_has_read_counts_as_one_that_can_not_be_swapped(
+    obstacle: Obstacle,
+) -> None:
+    claimed = claim(guest(obstacle=obstacle, defined=False))
+    assert (claimed.held, claimed.pinned) == (Held.UNKNOWN, most(4 * GIB, 0))
+    swap = replace(HOST, swap_total=64 * GIB, swap_free=64 * GIB)
+    guests = [guest(name, defined=False) for name in "abcd"]
+    assert judged(*guests, host=swap).memory_missing == 4 * most(4 * GIB, 0) - 16 * GIB
 
 
 @pytest.mark.parametrize(
@@ -179,6 +190,18 @@ def test_what_guests_of_another_pool_may_take_beyond_it_is_counted_against_this_
     assert both.unswappable == 0
     locked = judged(inside, replace(other, obstacle=Obstacle.LOCKED), host=swap)
     assert locked.unswappable == full - GIB
+
+
+@pytest.mark.parametrize(
+    ("withheld", "added", "raised"),
+    [(None, 4096, 0), (0, 4096, 4096), (GIB, 3072, 4096), (4 * GIB, 0, 4096), (9 * GIB, 0, 4096)],
+)
+def test_where_a_cgroup_bounds_swap_it_is_raised_and_only_what_the_host_lacks_is_added(
+    withheld: int | None, added: int, raised: int
+) -> None:
+    remedy = "\n".join(swap_remedy(4 * GIB, withheld))
+    assert (f"fallocate -l {added + 1}MiB" in remedy) == ("fallocate" in remedy) == bool(added)
+    assert (f"by {format_size(raised * MIB)}" in remedy) == ("memory.swap.max" in remedy) == bool(raised)
 
 
 def test_the_commands_that_add_swap_touch_no_file_that_is_there(tmp_path: Path) -> None:

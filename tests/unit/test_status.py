@@ -123,6 +123,13 @@ def test_the_swap_that_is_missing_comes_with_the_commands_that_add_it() -> None:
     assert "memory.swap.max" in describe_status(published(tick))
 
 
+def test_where_a_cgroup_bounds_swap_and_the_host_has_enough_no_more_is_asked_for() -> None:
+    bounded = replace(sealed.HOST, swap_withheld=64 * GIB)
+    text = describe_status(published(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=bounded)))
+    assert "would be missing" in text and "memory.swap.max" in text
+    assert "fallocate" not in text
+
+
 def test_no_swap_is_asked_for_where_none_would_help() -> None:
     pinned = replace(sealed.guest(), maximum=7 * GIB, obstacle=Obstacle.PASSTHROUGH)
     roomy = replace(sealed.HOST, swap_total=9 * GIB, swap_free=9 * GIB)
@@ -212,7 +219,7 @@ def test_the_host_is_told_of_with_what_is_wrong_and_what_to_do() -> None:
         "no answer in 1 s",
         "More is committed",
         "Lower them",
-        "Add that much swap on disk",
+        "Swap on disk (not zram) mends it",
     ):
         assert words in text
 

@@ -21,9 +21,11 @@ from balloond.config.settings import (
     Mode,
 )
 from balloond.host import ksm as ksm_edge
+from balloond.host import relief as relief_edge
 from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
+from balloond.host.merged import EVERYWHERE_S
 from balloond.host.processes import PROGRAM_MOST
 from balloond.host.relief import Relief
 from balloond.host.world import (
@@ -34,6 +36,8 @@ from balloond.host.world import (
     SET_MOST_S,
     TAKE_MOST_S,
     RealWorld,
+    is_noted,
+    put_back_noted,
 )
 from balloond.model import (
     Fault,
@@ -303,6 +307,17 @@ def test_what_lies_outside_of_the_pool_is_what_the_host_has_besides_less_what_no
     assert scene.host().outside == 0
 
 
+def test_qemus_program_is_in_memory_once_however_many_guests_share_it(scene: Scene) -> None:
+    scene.config = Config(guests=unmanaged("db"), host=HostPolicy(memory=4 * GIB))
+    scene.run_guests(web=1 * GIB, db=2 * GIB, batch=1 * GIB)
+    for number, name, rss in ((101, "web", 1), (102, "db", 2), (103, "batch", 1)):
+        scene.plant(process(number, on_v2(scope(number, name)), rss=rss * GIB, file=24 * MIB))
+    host = scene.host()
+    used = 24 * GIB - 20 * GIB  # with the program once: it is the host's own
+    assert host.outside == 24 * GIB - 4 * GIB - (used - 4 * GIB + 3 * 24 * MIB)
+    assert host.available == 4 * GIB - (2 * GIB - 24 * MIB)
+
+
 def test_a_pinned_guest_outside_of_the_pool_is_known_for_one(scene: Scene) -> None:
     scene.config = Config(guests=unmanaged("*"), host=HostPolicy(memory=4 * GIB))
     scene.run_guests(web=1 * GIB, db=1 * GIB)
@@ -391,6 +406,20 @@ def test_what_a_killed_daemon_left_of_merging_is_steered_on_or_put_back_where_on
     scene.config = replace(scene.config, mode=Mode.OBSERVE)
     assert scene.world.take_up() == ()
     assert settings_of(scene) == (0, 20)
+
+
+def test_after_a_daemon_that_was_killed_all_is_put_back_also_where_none_can_follow(scene: Scene) -> None:
+    scene.plant(idle_ksm())
+    own = on_orange(scene)
+    assert not is_noted(scene.root / "state")
+    scene.world.take([LIMIT, MERGE])
+    assert settings_of(scene) == (1, 40)
+    assert is_noted(scene.root / "state")
+    assert put_back_noted(scene.root / "state", scene.root) == ()
+    assert settings_of(scene) == (0, 20)
+    assert text(scene, f"{own}/memory.high") == "max"
+    assert not is_noted(scene.root / "state")
+    assert put_back_noted(scene.root / "state", scene.root) == ()
 
 
 @pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
@@ -547,8 +576,13 @@ def test_swap_that_the_guests_cgroups_may_not_have_does_not_count(scene: Scene) 
         3 * GIB,
         2 * GIB,
     )
+    assert snapshot.host.swap_withheld == 2 * GIB
     seen = by_name(snapshot)
     assert (seen["web"].swap_limit, seen["db"].swap_limit) == (256 * MIB, None)
+
+
+def test_swap_that_nothing_bounds_is_not_withheld(scene: Scene) -> None:
+    assert scene.host().swap_withheld is None
 
 
 def test_a_guest_knows_what_of_it_is_only_qemus_program(scene: Scene) -> None:
@@ -594,6 +628,23 @@ def test_a_soft_limit_is_set_and_put_back(scene: Scene) -> None:
     assert (scene.root / "state/limits.json").exists()
     scene.world.put_back()
     assert text(scene, f"{own}/memory.high") == "max"
+
+
+@pytest.mark.parametrize("mode", [Mode.ACTIVE, Mode.OBSERVE])
+def test_a_limit_that_could_not_be_put_back_at_the_start_goes_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    own = on_orange(scene)
+    scene.world.take([LIMIT])
+    scene.config = Config(mode=mode)
+    monkeypatch.setattr(relief_edge, "PUT_BACK_MOST_S", 0.0)
+    assert scene.world.take_up() == (f"{own}/memory.high: no time was left",)
+    scene.world.observe()
+    assert text(scene, f"{own}/memory.high") == str(GIB)  # not each turn
+    scene.clock.now_s += CGROUPS_EACH_S
+    scene.world.observe()
+    assert text(scene, f"{own}/memory.high") == "max"
+    assert not (scene.root / "state/limits.json").exists()
 
 
 def test_memory_is_reclaimed_from_a_guests_own_cgroup(scene: Scene) -> None:
@@ -692,38 +743,77 @@ def test_the_file_of_the_pools_own_pressure_is_known(scene: Scene) -> None:
 # --- what merging saves ----------------------------------------------------------------------------------
 
 
-def saved(scene: Scene) -> int:
+def saved(scene: Scene) -> tuple[int, int]:
+    """In pages: what may be called back, and what of it stands in guests' resident sizes."""
     host = scene.host()
     assert host.ksm is not None
-    return host.ksm.saved
+    return host.ksm.saved // PAGE, host.ksm.counted_twice // PAGE
 
 
 def merging(pid: int, pages: int) -> Files:
     return {f"/proc/{pid}/ksm_merging_pages": f"{pages}\n"}
 
 
-def test_pages_that_were_merged_in_guests_long_gone_are_not_counted_as_saved(scene: Scene) -> None:
-    scene.plant(kernel(), old_ksm())  # 1000 pages, says the kernel
-    assert saved(scene) == 0  # there is no guest at all
+def stopped() -> Files:
+    return {"/sys/kernel/mm/ksm/run": "0\n"}
+
+
+def test_what_others_than_guests_have_merged_may_be_called_back_too(scene: Scene) -> None:
+    scene.plant(kernel(), old_ksm(), merging(7, 700))  # 1000 pages, says the kernel
+    scene.run_guests(web=GIB)
+    scene.plant(merging(101, 300))
+    assert saved(scene) == (1000, 300)
+    scene.plant(stopped())
+    assert saved(scene) == (1000, 300)
+
+
+def test_pages_that_were_merged_in_processes_long_gone_are_not_counted_as_saved(scene: Scene) -> None:
+    scene.plant(kernel(), old_ksm())
+    assert saved(scene) == (1000, 0)  # ksmd will come by
+    scene.plant(stopped())
+    assert saved(scene) == (0, 0)  # there is nobody at all
     scene.run_guests(web=GIB, db=GIB)
-    scene.plant(merging(101, 300), merging(102, 500))
-    assert saved(scene) == 800 * PAGE
+    scene.plant(merging(101, 300), merging(102, 500), old_ksm())
+    assert saved(scene) == (1000, 800)
+    scene.plant(stopped(), {"/proc/2/ksm_merging_pages": ""})  # a thread of the kernel's
+    assert saved(scene) == (800, 800)
     scene.plant(merging(102, 900))
-    assert saved(scene) == 1000 * PAGE
+    assert saved(scene) == (1000, 1000)
+
+
+def test_all_processes_are_asked_now_and_then_and_anew_after_ksmd_ran(scene: Scene) -> None:
+    scene.plant(kernel(), old_ksm(), stopped(), merging(7, 200))
+    assert saved(scene) == (200, 0)
+    scene.plant(merging(7, 100))
+    scene.clock.now_s += EVERYWHERE_S - 1
+    assert saved(scene) == (200, 0)
+    scene.clock.now_s += 1
+    assert saved(scene) == (100, 0)
+    scene.plant(merging(7, 600), old_ksm())
+    assert saved(scene) == (1000, 0)
+    scene.plant(stopped())
+    assert saved(scene) == (600, 0)
+
+
+def test_where_a_living_process_does_not_tell_the_kernels_sum_is_what_may_be_called_back(
+    scene: Scene,
+) -> None:
+    scene.plant(kernel(), old_ksm(), stopped(), {"/proc/7/status": "Name:\tsecret\n"})
+    assert saved(scene) == (1000, 0)
 
 
 def test_zero_pages_are_saved_beside_what_the_guests_have_merged(scene: Scene) -> None:
-    scene.plant(kernel(), new_ksm())  # 1000 pages and 24 of zeros
+    scene.plant(kernel(), new_ksm(), stopped())  # 1000 pages and 24 of zeros
     scene.run_guests(web=GIB)
     scene.plant(merging(101, 300))
-    assert saved(scene) == 324 * PAGE
+    assert saved(scene) == (324, 324)
 
 
 def test_where_a_process_does_not_tell_what_is_merged_in_it_the_kernels_sum_counts(scene: Scene) -> None:
     scene.plant(kernel(), old_ksm())
     scene.run_guests(web=GIB, db=GIB)
     scene.plant(merging(101, 300))
-    assert saved(scene) == 1000 * PAGE
+    assert saved(scene) == (1000, 1000)
 
 
 def test_where_a_guests_process_is_not_known_the_kernels_sum_counts(scene: Scene) -> None:
@@ -731,4 +821,4 @@ def test_where_a_guests_process_is_not_known_the_kernels_sum_counts(scene: Scene
     scene.run_guests(web=GIB)
     scene.plant(merging(101, 300))
     scene.guests.guests = (*(scene.guests.guests or ()), guest(DB, "db"))
-    assert saved(scene) == 1000 * PAGE
+    assert saved(scene) == (1000, 1000)
