@@ -29,17 +29,30 @@ TCG_BOOT_S: Final = 500.0  # emulated inside an emulated host, in four minutes
 CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
-def names(run: str) -> tuple[str, str]:
-    """Odd, but the run's: blanks, quotes, what systemd escapes, beyond ASCII, longer than a scope's name."""
-    first = f"{leavings.guest_prefix(run)}db \\x2d 'one'.scope"
-    return first, f"{leavings.guest_prefix(run)}{'ä-very.long:name_' * 4}2"
+def names(run: str) -> tuple[str, str, str]:
+    """Odd, but the run's: blanks, quotes, what systemd escapes, beyond ASCII, longer than a scope's name; and one
+    for a guest that comes later."""
+    prefix = leavings.guest_prefix(run)
+    return f"{prefix}db \\x2d 'one'.scope", f"{prefix}{'ä-very.long:name_' * 4}2", f"{prefix}3"
 
 
 class Nested:
     """The guests, both up and answering."""
 
-    def __init__(self, guests: tuple[Guest, ...]) -> None:
+    def __init__(self, guests: tuple[Guest, ...], libvirtd: Libvirtd, home: Path, *, kvm: bool) -> None:
         self.guests = guests
+        self._libvirtd, self._home, self._kvm = libvirtd, home, kvm
+
+    @contextlib.contextmanager
+    def another(self, machine: Machine) -> Iterator[Guest]:
+        """One more guest, up and answering, for as long as it is needed."""
+        guest = _start(self._libvirtd, self._home, machine, names(self._home.name)[2], kvm=self._kvm)
+        try:
+            guest.wait(KVM_BOOT_S if self._kvm else TCG_BOOT_S)
+            yield guest
+        finally:
+            guest.disown()
+            guest.domain.destroy()
 
     def place(self, guest: Guest) -> Place:
         """Where it is found as the daemon finds it: libvirt's pid file, then /proc/PID/cgroup."""
@@ -60,19 +73,19 @@ class Nested:
 def nested() -> Iterator[Nested]:
     home = leavings.begin()
     libvirtd = Libvirtd()
-    guests: tuple[Guest, ...] = ()
+    nested = None
     try:
-        guests = _running(libvirtd, home)
-        yield Nested(guests)
+        nested = _running(libvirtd, home)
+        yield nested
     finally:
-        for guest in guests:
+        for guest in nested.guests if nested else ():
             guest.disown()
         _end(libvirtd, home)
         libvirtd.close()
         leavings.clear(home)
 
 
-def _running(libvirtd: Libvirtd, home: Path) -> tuple[Guest, ...]:
+def _running(libvirtd: Libvirtd, home: Path) -> Nested:
     """Both guests, under KVM where it boots them, else emulated: an openable /dev/kvm is no proof."""
     if os.access("/dev/kvm", os.W_OK):
         try:
@@ -83,16 +96,10 @@ def _running(libvirtd: Libvirtd, home: Path) -> tuple[Guest, ...]:
     return _boot(libvirtd, home, kvm=False, limit_s=TCG_BOOT_S)
 
 
-def _boot(libvirtd: Libvirtd, home: Path, *, kvm: bool, limit_s: float) -> tuple[Guest, ...]:
+def _boot(libvirtd: Libvirtd, home: Path, *, kvm: bool, limit_s: float) -> Nested:
     print(f"nested guests run under {'KVM' if kvm else 'TCG'}")
-    guests = []
-    for number, name in enumerate(names(home.name)):
-        machine = Machine(memory=SIZE)
-        serial = home / f"{number}.console"
-        xml = describe(
-            machine, name=name, partition="/machine", image=image.build(), kvm=kvm, serial=serial, swap=None
-        )
-        guests.append(Guest(libvirtd=libvirtd, machine=machine, name=name, xml=xml, serial=serial))
+    machine = Machine(memory=SIZE)
+    guests = tuple(_start(libvirtd, home, machine, name, kvm=kvm) for name in names(home.name)[:2])
     try:
         for guest in guests:
             guest.wait(limit_s)
@@ -100,7 +107,15 @@ def _boot(libvirtd: Libvirtd, home: Path, *, kvm: bool, limit_s: float) -> tuple
         for guest in guests:
             guest.disown()
         raise
-    return tuple(guests)
+    return Nested(guests, libvirtd, home, kvm=kvm)
+
+
+def _start(libvirtd: Libvirtd, home: Path, machine: Machine, name: str, *, kvm: bool) -> Guest:
+    serial = home / f"{names(home.name).index(name)}.console"
+    xml = describe(
+        machine, name=name, partition="/machine", image=image.build(), kvm=kvm, serial=serial, swap=None
+    )
+    return Guest(libvirtd=libvirtd, machine=machine, name=name, xml=xml, serial=serial)
 
 
 def _end(libvirtd: Libvirtd, home: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from balloond.lab.domain import Machine
 from balloond.lab.guest import Guest
 from balloond.lab.patience import until
 from balloond.units import MIB
@@ -24,6 +25,10 @@ NARROW: Final = 480 * MIB  # two guests of 256 MiB, with what QEMU needs, fit on
 SHRUNK: Final = (
     16 * MIB
 )  # a guest that lost so much was shrunk: what its kernel needs by itself varies by less
+HOGGED: Final = 100 * MIB
+TAKEN: Final = 32 * MIB  # from all guests by the limit: nothing is free then, not even the reserve
+# by the slice's limit: 16 MiB more than the reserve, less than half of what is to be free
+SLICE_PATH: Final = CGROUPS / SLICE
 SWAP: Final = 256 * MIB
 TO_GUESTS: Final = ("reclaim from a guest", "set a guest's memory.high")
 SPARE: Final = Path("/dev/disk/by-id/virtio-balloond-swap")
@@ -175,6 +180,31 @@ def test_reclaim_from_a_scope_goes_to_swap_on_a_partition_and_the_daemon_sees_it
             lambda: service.metric("balloond_guest_swapped_bytes", uuid=guest.uuid) > 8 * MIB,
             "the daemon to see what of the guest is swapped out",
         )
+
+
+def test_on_orange_the_daemon_itself_reclaims_from_a_guest_that_keeps_what_it_was_asked_for(
+    nested: Nested,
+) -> None:
+    with partition(), nested.another(Machine(memory=SIZE, driver=False)) as hog:
+        hog.hold(HOGGED)
+        until(lambda: hog.report().held == HOGGED, "its memory to be written", limit_s=120)
+        scope = nested.scope(hog)
+        before = reclaims()
+        with limited(memory(SLICE_PATH, "memory.current") - TAKEN):
+            until(lambda: reclaims() > before, "the daemon to reclaim", limit_s=120)
+            until(lambda: memory(scope, "memory.swap.current") > 16 * MIB, "memory of the hog in swap")
+        print(f"{memory(scope, 'memory.swap.current') // MIB} MiB of the hog are in swap")
+        assert any("swap out memory of the guest" in line and hog.uuid in line for line in service.messages())
+        assert hog.running
+        assert hog.report().held == HOGGED
+
+
+def reclaims() -> float:
+    return service.metric("balloond_measures_total", measure="reclaim", result="done")
+
+
+def memory(cgroup: Path, name: str) -> int:
+    return int((cgroup / name).read_text())
 
 
 @contextmanager

@@ -61,6 +61,12 @@ class Logs:
         """What was scraped from outside, the last time that it worked."""
         return self.home / "metrics.txt"
 
+    def set_aside(self) -> None:
+        """Keeps what a first boot left under other names, so that another can be made."""
+        for file in (self.report, self.console, self.metrics):
+            if file.exists():
+                file.rename(file.with_stem(f"{file.stem}-first"))
+
 
 def pack_tree(target: Path) -> None:
     """This tree as git sees it, changes that are not committed included, as a disk that holds a tar archive."""

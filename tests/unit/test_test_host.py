@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.image import disk, machine, untouched
-from tests.image.__main__ import judge, judge_machine
+from tests.image.__main__ import crashed, judge, judge_machine
 
 
 def test_the_disk_s_key_changes_with_what_it_is_made_of(tmp_path: Path) -> None:
@@ -107,3 +107,16 @@ def test_a_run_that_changed_this_machine_has_failed(capsys: pytest.CaptureFixtur
     assert "PASSED this machine is as it was: 1 x mount, 1 x swap" in capsys.readouterr().out
     assert judge_machine(before, {("mount", "/"): "ext4"}) == 1
     assert "FAILED this machine is as it was: swap /dev/sda2 is gone" in capsys.readouterr().out
+
+
+def test_only_a_host_whose_kernel_crashed_is_booted_once_more(tmp_path: Path) -> None:
+    logs = machine.Logs(home=tmp_path)
+    logs.report.write_text("a report")
+    logs.console.write_text("[ 618.7] Kernel panic - not syncing: corrupted stack end detected\n")
+    assert crashed("tests/host/test_3_guests.py::test_one FAILED", logs)
+    assert not crashed("host-test: exit 1\n", logs)
+    logs.set_aside()
+    assert not logs.report.exists()
+    assert (tmp_path / "console-first.log").read_text().startswith("[ 618.7]")
+    logs.console.write_text("all quiet\n")
+    assert not crashed("hung", logs)
