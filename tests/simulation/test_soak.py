@@ -55,6 +55,8 @@ FOUND = (
     *(3582, 4668, 5019),
     # Between two samples of a ramp a guest gave to others what it had just been given for its margin.
     6014,
+    # A daemon that had just started asked guests again for what they had: the witness took that for a shrink.
+    9585,
     # What it was given while its balloon moved was taken for its own growth, so that it was given ever more.
     3981,
     # Whether everything fits changed with every look at a neighbour whose driver was gone.
