@@ -35,6 +35,7 @@ SELF_TEST: Final = (
     " balloond.self_test"  # for inside.sh; the kernel takes it for an unloaded module's, and ignores it
 )
 MOST_BOOTS: Final = 2  # one to install, one to check
+DIED: Final = "test-host: the host died at this point, or asked for one more boot than it may have"
 LOOK_S: Final = 1.0
 
 
@@ -120,6 +121,9 @@ def run(
                 process.kill()
                 process.wait()
                 tell(report.read())
+        if process.returncode == 0:  # it was not for us to end it
+            with logs.console.open("a") as console:
+                print(f"\n{DIED}", file=console)
     return logs.report.read_text(errors="replace")
 
 

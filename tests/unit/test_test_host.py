@@ -109,10 +109,12 @@ def test_a_run_that_changed_this_machine_has_failed(capsys: pytest.CaptureFixtur
     assert "FAILED this machine is as it was: swap /dev/sda2 is gone" in capsys.readouterr().out
 
 
-def test_only_a_host_whose_kernel_crashed_is_booted_once_more(tmp_path: Path) -> None:
+def test_only_a_host_that_died_is_booted_once_more(tmp_path: Path) -> None:
     logs = machine.Logs(home=tmp_path)
     logs.report.write_text("a report")
-    logs.console.write_text("[ 618.7] Kernel panic - not syncing: corrupted stack end detected\n")
+    logs.console.write_text(
+        f"[ 618.7] Kernel panic - not syncing: corrupted stack end detected\n{machine.DIED}\n"
+    )
     assert crashed("tests/host/test_3_guests.py::test_one FAILED", logs)
     assert not crashed("host-test: exit 1\n", logs)
     logs.set_aside()
@@ -120,3 +122,23 @@ def test_only_a_host_whose_kernel_crashed_is_booted_once_more(tmp_path: Path) ->
     assert (tmp_path / "console-first.log").read_text().startswith("[ 618.7]")
     logs.console.write_text("all quiet\n")
     assert not crashed("hung", logs)
+
+
+@pytest.mark.parametrize(("ends", "died"), [("true", True), ("sleep 60", False)])
+def test_a_host_that_ends_by_itself_is_told_from_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, died: bool
+) -> None:
+    monkeypatch.setattr(machine, "_command", lambda *_args, **_options: ["sh", "-c", ends])
+    logs = machine.Logs(home=tmp_path)
+    logs.console.touch()
+    nothing = disk.Disk(root=tmp_path, kernel=tmp_path, initramfs=tmp_path)
+    machine.run(
+        nothing,
+        accelerator="tcg",
+        home=tmp_path,
+        logs=logs,
+        limit_s=0.2,
+        self_test=False,
+        tell=lambda _text: None,
+    )
+    assert (machine.DIED in logs.console.read_text()) is died
