@@ -22,9 +22,16 @@ GROWTH_DECAY_S: Final = 60.0
 fast a guest grows, is remembered until its next burst."""
 
 GROWTH_AHEAD: Final = 3.0
-"""Samples' worth of growth held ahead: one until it is seen, one until donors gave, one for the balloon to move.
-A variance in its place is too slow for a ramp's first minute: a guest that grew by 0.8 GiB a sample (July trace,
-2x) was short of 0.8 GiB before it was grown, and with this of nothing."""
+"""Samples' worth of lasting growth held ahead: one until it is seen, one until donors gave, one for the balloon to
+move. A variance in its place is too slow for a ramp's first minute: a guest that grew by 0.8 GiB a sample (July
+trace, 2x) was short of 0.8 GiB before it was grown, and with this of nothing."""
+
+JUMP_AHEAD: Final = 2.0
+JUMP_SPARE: Final = 1.0
+"""Likewise of growth that was seen once: held by a guest that is grown anyhow; and with so much free it is not
+grown for it. It may be a ramp's beginning, but mostly it is all that comes, and the next sample tells. With three
+samples' worth for each jump guests took from each other what nobody used: on a July day of steps at 3x they
+turned twice as often."""
 
 SQUEEZED_SHARE: Final = 0.02
 """Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
@@ -48,6 +55,7 @@ class WorkingSet:
     slow: float = 0.0
     grew: float = 0.0  # since the sample before the newest
     growth: float = 0.0  # from one sample to the next: its recent peak
+    lasting: float = 0.0  # the least of two samples running: its recent peak
     samples: int = 0
     overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
@@ -65,13 +73,15 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     low, high = sample.low + believed, sample.high + believed
     last = min(max(before.last, low), high) if before.samples else high
     grew = max(0.0, float(last - before.last)) if before.samples else 0.0
+    fade = exp(-sample.elapsed_s / GROWTH_DECAY_S)
     return WorkingSet(
         last=last,
         usable=sample.usable,
         recent=_rise_or_decay(before.recent, low, high, exp(-sample.elapsed_s / RECENT_DECAY_S)),
         slow=_rise_or_decay(before.slow, low, high, exp(-sample.elapsed_s / DECAY_S)),
         grew=grew,
-        growth=max(grew, before.growth * exp(-sample.elapsed_s / GROWTH_DECAY_S)),
+        growth=max(grew, before.growth * fade),
+        lasting=max(min(grew, before.grew), before.lasting * fade),
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=runs,
@@ -79,10 +89,19 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     )
 
 
-def margin(working_set: float, growth: float, maximum: int) -> int:
+def margin(working_set: float, known: WorkingSet, maximum: int) -> int:
     """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for growth as fast as
     its recent peak until memory can be there; at most a quarter of the guest."""
-    return int(min(max(0.1 * working_set, _least_margin(maximum), GROWTH_AHEAD * growth), 0.25 * maximum))
+    return _margin(working_set, max(JUMP_AHEAD * known.growth, GROWTH_AHEAD * known.lasting), maximum)
+
+
+def spare(working_set: float, known: WorkingSet, maximum: int) -> int:
+    """Likewise, what a guest is left with that has it: up to its margin it is grown only from less."""
+    return _margin(working_set, max(JUMP_SPARE * known.growth, GROWTH_AHEAD * known.lasting), maximum)
+
+
+def _margin(working_set: float, ahead: float, maximum: int) -> int:
+    return int(min(max(0.1 * working_set, _least_margin(maximum), ahead), 0.25 * maximum))
 
 
 def outgrows_margin(known: WorkingSet, maximum: int) -> bool:

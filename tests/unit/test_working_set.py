@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import pytest
 
 from balloond.model import Guest
 from balloond.policy.trust import Sample
-from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
+from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, spare, squeezed_want
 from balloond.units import GIB, MIB
 
 
@@ -61,12 +63,33 @@ def test_growth_is_remembered_at_its_peak_for_a_minute_or_so() -> None:
     assert follow(WorkingSet(), sample(GIB), guest()).growth == 0
 
 
-def test_the_margin_is_a_tenth_the_least_or_three_samples_of_growth_and_a_quarter_at_most() -> None:
-    assert margin(8.0 * GIB, 0.0, 16 * GIB) == int(0.8 * GIB)
-    assert margin(0.0, 0.0, 2 * GIB) == 256 * MIB
-    assert margin(0.0, 0.0, 2 * GIB - 1) == 128 * MIB
-    assert margin(0.0, 200.0 * MIB, 16 * GIB) == 600 * MIB
-    assert margin(8.0 * GIB, 9.0 * GIB, 4 * GIB) == GIB
+def test_growth_lasts_as_far_as_two_samples_running_saw_it() -> None:
+    jumped = follow(KNOWN, sample(GIB + 300 * MIB), guest())
+    assert jumped.lasting == 0
+    ramp = follow(jumped, sample(GIB + 500 * MIB), guest())
+    assert ramp.lasting == 200 * MIB
+    assert ramp.growth == pytest.approx(300 * MIB * exp(-2 / 60))
+    still = follow(jumped, sample(GIB + 300 * MIB), guest())
+    assert still.lasting == 0
+    after = follow(follow(ramp, sample(GIB), guest()), sample(GIB, elapsed_s=58.0), guest())
+    assert after.lasting == pytest.approx(200 * MIB * exp(-1))
+
+
+def test_the_margin_is_a_tenth_the_least_or_enough_for_growth_and_a_quarter_at_most() -> None:
+    quiet = WorkingSet()
+    assert margin(8.0 * GIB, quiet, 16 * GIB) == int(0.8 * GIB)
+    assert margin(0.0, quiet, 2 * GIB) == 256 * MIB
+    assert margin(0.0, quiet, 2 * GIB - 1) == 128 * MIB
+    assert margin(0.0, WorkingSet(growth=200.0 * MIB), 16 * GIB) == 400 * MIB
+    assert margin(0.0, WorkingSet(growth=200.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
+    assert margin(8.0 * GIB, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
+
+
+def test_a_jump_s_worth_to_spare_will_do_unless_it_lasts() -> None:
+    assert spare(0.0, WorkingSet(), 16 * GIB) == 256 * MIB
+    assert spare(0.0, WorkingSet(growth=300.0 * MIB), 16 * GIB) == 300 * MIB
+    assert spare(0.0, WorkingSet(growth=300.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
+    assert spare(0.0, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
 
 
 def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
