@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ from typing import Final, NoReturn
 
 import pytest
 
-from balloond.lab.patience import until
 from tests.host import service
 from tests.host.nested import nested
 
@@ -54,17 +52,5 @@ def configured() -> Iterator[None]:
     """The service with a configuration for a small host, and its own again at the end."""
     if not service.active():  # told once, with the reason, by the first check of all
         pytest.fail(f"{service.NAME} does not run; test_0_unit says why", pytrace=False)
-    before = service.CONFIGURATION.read_text()
-    service.CONFIGURATION.write_text(json.dumps(CONFIGURATION, indent=2))  # JSON is YAML too
-    try:
-        reloads = service.metric("balloond_config_reloads_total", result="ok")
-        service.systemctl("reload", service.NAME)
-        until(
-            lambda: service.metric("balloond_config_reloads_total", result="ok") > reloads,
-            "the service to read its configuration",
-        )
+    with service.configured(json.dumps(CONFIGURATION, indent=2)):  # JSON is YAML too
         yield
-    finally:
-        service.CONFIGURATION.write_text(before)
-        with contextlib.suppress(service.CommandFailed):  # the checks have said why, if it does not run
-            service.systemctl("reload-or-restart", service.NAME)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from balloond import control
 from balloond.config.settings import Config
+from balloond.lab.patience import until
 
 NAME: Final = "balloond.service"
 CONFIGURATION: Final = Path("/etc/balloond/balloond.yaml")
@@ -75,6 +78,25 @@ def main_pid() -> int:
 
 def active() -> bool:
     return show("ActiveState") == "active"
+
+
+@contextlib.contextmanager
+def configured(text: str) -> Iterator[None]:
+    """The service with that configuration, and with its own again afterwards."""
+    before = CONFIGURATION.read_text()
+    CONFIGURATION.write_text(text)
+    try:
+        reloads = metric("balloond_config_reloads_total", result="ok")
+        systemctl("reload", NAME)
+        until(
+            lambda: metric("balloond_config_reloads_total", result="ok") > reloads,
+            "the service to read its configuration",
+        )
+        yield
+    finally:
+        CONFIGURATION.write_text(before)
+        with contextlib.suppress(CommandFailed):  # the checks have said why, if it does not run
+            systemctl("reload-or-restart", NAME)
 
 
 def stop() -> float:
