@@ -208,7 +208,7 @@ def promised(guests: Iterable[Guest]) -> Iterator[None]:
     """The guests with a promise of all their memory, so that no balloon of theirs brings what the pool lacks."""
     rules = [{"match": {"uuid": guest.uuid}, "minimum": "100%"} for guest in guests]
     own = json.loads(service.CONFIGURATION.read_text())
-    with service.configured(json.dumps(own | {"rules": rules}, indent=2)):
+    with service.configured(json.dumps(own | {"guests": rules}, indent=2)):
         yield
 
 
