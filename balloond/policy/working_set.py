@@ -26,12 +26,12 @@ GROWTH_AHEAD: Final = 3.0
 move. A variance in its place is too slow for a ramp's first minute: a guest that grew by 0.8 GiB a sample (July
 trace, 2x) was short of 0.8 GiB before it was grown, and with this of nothing."""
 
-JUMP_AHEAD: Final = 2.0
-JUMP_SPARE: Final = 1.0
+JUMP_AHEAD: Final = 1.5
+JUMP_SPARE: Final = 0.5
 """Likewise of growth that was seen once: held by a guest that is grown anyhow; and with so much free it is not
 grown for it. It may be a ramp's beginning, but mostly it is all that comes, and the next sample tells. With three
 samples' worth for each jump guests took from each other what nobody used: on a July day of steps at 3x they
-turned twice as often."""
+turned more than twice as often."""
 
 SQUEEZED_SHARE: Final = 0.02
 """Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
@@ -54,8 +54,9 @@ class WorkingSet:
     recent: float = 0.0
     slow: float = 0.0
     grew: float = 0.0  # since the sample before the newest
+    over_s: float = 0.0  # how long that took
     growth: float = 0.0  # from one sample to the next: its recent peak
-    lasting: float = 0.0  # the least of two samples running: its recent peak
+    lasting: float = 0.0  # likewise, at the rate that it kept up through two samples running
     samples: int = 0
     overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
@@ -80,13 +81,21 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
         recent=_rise_or_decay(before.recent, low, high, exp(-sample.elapsed_s / RECENT_DECAY_S)),
         slow=_rise_or_decay(before.slow, low, high, exp(-sample.elapsed_s / DECAY_S)),
         grew=grew,
+        over_s=sample.elapsed_s,
         growth=max(grew, before.growth * fade),
-        lasting=max(min(grew, before.grew), before.lasting * fade),
+        lasting=max(_lasting(before, grew, sample.elapsed_s), before.lasting * fade),
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=runs,
         pent_up=pent_up,
     )
+
+
+def _lasting(before: WorkingSet, grew: float, over_s: float) -> float:
+    """What the longer of two samples running takes at the slower one's rate: in a hurried look little grows."""
+    if not (grew and before.grew):
+        return 0.0
+    return min(grew / over_s, before.grew / before.over_s) * max(over_s, before.over_s)
 
 
 def margin(working_set: float, known: WorkingSet, maximum: int) -> int:

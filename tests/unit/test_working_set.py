@@ -75,19 +75,27 @@ def test_growth_lasts_as_far_as_two_samples_running_saw_it() -> None:
     assert after.lasting == pytest.approx(200 * MIB * exp(-1))
 
 
+def test_a_hurried_look_that_sees_little_growth_does_not_hide_that_it_lasts() -> None:
+    ramp = follow(KNOWN, sample(GIB + 160 * MIB), guest())
+    hurried = follow(ramp, sample(GIB + 200 * MIB, elapsed_s=0.5), guest())
+    assert hurried.lasting == 160 * MIB
+    slower = follow(ramp, sample(GIB + 180 * MIB, elapsed_s=0.5), guest())
+    assert slower.lasting == 80 * MIB
+
+
 def test_the_margin_is_a_tenth_the_least_or_enough_for_growth_and_a_quarter_at_most() -> None:
     quiet = WorkingSet()
     assert margin(8.0 * GIB, quiet, 16 * GIB) == int(0.8 * GIB)
     assert margin(0.0, quiet, 2 * GIB) == 256 * MIB
     assert margin(0.0, quiet, 2 * GIB - 1) == 128 * MIB
-    assert margin(0.0, WorkingSet(growth=200.0 * MIB), 16 * GIB) == 400 * MIB
+    assert margin(0.0, WorkingSet(growth=200.0 * MIB), 16 * GIB) == 300 * MIB
     assert margin(0.0, WorkingSet(growth=200.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
     assert margin(8.0 * GIB, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
 
 
-def test_a_jump_s_worth_to_spare_will_do_unless_it_lasts() -> None:
+def test_half_a_jump_s_worth_to_spare_will_do_unless_it_lasts() -> None:
     assert spare(0.0, WorkingSet(), 16 * GIB) == 256 * MIB
-    assert spare(0.0, WorkingSet(growth=300.0 * MIB), 16 * GIB) == 300 * MIB
+    assert spare(0.0, WorkingSet(growth=600.0 * MIB), 16 * GIB) == 300 * MIB
     assert spare(0.0, WorkingSet(growth=300.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
     assert spare(0.0, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
 
