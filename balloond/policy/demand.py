@@ -15,7 +15,7 @@ from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
 from balloond.model import Demand, Guest, Trust
 from balloond.policy.distress import Distress, feel
 from balloond.policy.trust import NEW_S, Hearing, judge, listen
-from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, spare, squeezed_want
+from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import MIB
 from balloond.value import value
 
@@ -120,7 +120,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         working_set=int(working_set),
         want=want,
         need=max(guarantee, min(want, int(need))),
-        enough=max(guarantee, min(want, int(need) + spare(working_set, known, guest.maximum))),
+        enough=max(guarantee, min(want, int(need) + extra)),
         floor=max(guarantee, min(want, int(pressing))),
         guarantee=guarantee,
         ceiling=ceiling,

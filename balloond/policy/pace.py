@@ -172,8 +172,8 @@ def _grow_for_need(
             goal = min(goal, max(p.entitlement, demand.guarantee))
         goal = min(goal, demand.ceiling)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
-        spares = rung is Rung.GREEN or demand.races
-        if not urgent and p.high >= (demand.enough if spares else min(demand.enough, demand.floor)):
+        roomy = rung is Rung.GREEN or demand.races
+        if not urgent and p.high >= (demand.enough if roomy else min(demand.enough, demand.floor)):
             continue
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:

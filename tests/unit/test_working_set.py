@@ -8,7 +8,7 @@ import pytest
 
 from balloond.model import Guest
 from balloond.policy.trust import Sample
-from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, spare, squeezed_want
+from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import GIB, MIB
 
 
@@ -88,16 +88,9 @@ def test_the_margin_is_a_tenth_the_least_or_enough_for_growth_and_a_quarter_at_m
     assert margin(8.0 * GIB, quiet, 16 * GIB) == int(0.8 * GIB)
     assert margin(0.0, quiet, 2 * GIB) == 256 * MIB
     assert margin(0.0, quiet, 2 * GIB - 1) == 128 * MIB
-    assert margin(0.0, WorkingSet(growth=200.0 * MIB), 16 * GIB) == 300 * MIB
+    assert margin(0.0, WorkingSet(growth=200.0 * MIB), 16 * GIB) == 400 * MIB
     assert margin(0.0, WorkingSet(growth=200.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
     assert margin(8.0 * GIB, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
-
-
-def test_half_a_jump_s_worth_to_spare_will_do_unless_it_lasts() -> None:
-    assert spare(0.0, WorkingSet(), 16 * GIB) == 256 * MIB
-    assert spare(0.0, WorkingSet(growth=600.0 * MIB), 16 * GIB) == 300 * MIB
-    assert spare(0.0, WorkingSet(growth=300.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
-    assert spare(0.0, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
 
 
 def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
