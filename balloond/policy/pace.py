@@ -157,24 +157,21 @@ def _grow_for_need(
     way to give, it may keep without a grant: nobody was promised it before it is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
-    What a guest wants beyond what it works with and a margin is remembered from a peak: that is for the surplus.
-    Where the host is short nobody is grown for a margin: it would be taken back for the next one's (July, 3x).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
     distress take the host to red."""
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
     for i in free:
         p = positions[i]
         demand = p.demand
-        deprived = p.high < demand.guarantee
-        urgent = demand.suffers or demand.squeezed or deprived
-        goal = demand.want if urgent else min(demand.want, max(demand.guarantee, demand.need + demand.margin))
+        goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
         goal = min(goal, demand.ceiling)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
-        roomy = rung is Rung.GREEN or demand.races
-        if not urgent and p.high >= (demand.enough if roomy else min(demand.enough, demand.floor)):
-            continue
+        deprived = p.high < demand.guarantee
+        urgent = demand.suffers or demand.squeezed or deprived
+        if not urgent and p.high >= demand.enough:
+            continue  # what it wants beyond is remembered from a peak: that is for the surplus
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue

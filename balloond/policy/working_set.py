@@ -91,15 +91,17 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
 
 
 def _lasting(before: WorkingSet, grew: float, over_s: float) -> float:
-    """What the longer of two samples running takes at the slower one's rate: in a hurried look little grows."""
-    if not (grew and before.grew):
+    """What the longer of two samples running takes at the slower one's rate: in a hurried look little grows. A
+    clock that was set may leave no time between two samples; then their rate is not known."""
+    if over_s <= 0 or before.over_s <= 0:
         return 0.0
     return min(grew / over_s, before.grew / before.over_s) * max(over_s, before.over_s)
 
 
 def margin(working_set: float, known: WorkingSet, maximum: int) -> int:
     """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for growth as fast as
-    its recent peak until memory can be there; at most a quarter of the guest."""
+    its recent peak, where it lasts until memory can be there, else until that is known; at most a quarter of the
+    guest."""
     ahead = max(JUMP_AHEAD * known.growth, GROWTH_AHEAD * known.lasting)
     return int(min(max(0.1 * working_set, _least_margin(maximum), ahead), 0.25 * maximum))
 

@@ -83,6 +83,16 @@ def test_a_hurried_look_that_sees_little_growth_does_not_hide_that_it_lasts() ->
     assert slower.lasting == 80 * MIB
 
 
+def test_samples_with_no_time_between_them_tell_no_rate() -> None:
+    """The wall clock was set: the next sample bears the same moment as the one before."""
+    ramp = follow(KNOWN, sample(GIB + 160 * MIB), guest())
+    at_once = follow(ramp, sample(GIB + 320 * MIB, elapsed_s=0.0), guest())
+    assert (at_once.grew, at_once.lasting) == (160 * MIB, 0)
+    after = follow(at_once, sample(GIB + 480 * MIB), guest())
+    assert (after.grew, after.lasting) == (160 * MIB, 0)
+    assert follow(after, sample(GIB + 640 * MIB), guest()).lasting == 160 * MIB
+
+
 def test_the_margin_is_a_tenth_the_least_or_enough_for_growth_and_a_quarter_at_most() -> None:
     quiet = WorkingSet()
     assert margin(8.0 * GIB, quiet, 16 * GIB) == int(0.8 * GIB)
