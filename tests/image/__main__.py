@@ -79,8 +79,8 @@ def boot(built: disk.Disk, chosen: str, home: Path, logs: machine.Logs, *, self_
 
 def crashed(report: str, logs: machine.Logs) -> bool:
     """Whether the host ended by itself before its report did: it panicked, or its processor lost its way and was
-    reset. QEMU's emulation of a processor with virtualisation of its own was seen to do either, in two of eight
-    runs, while a nested guest booted."""
+    reset. QEMU's emulation of a processor with virtualisation of its own was seen to do either, in two of
+    thirteen runs, while a nested guest ran."""
     return machine.verdict(report) is None and machine.DIED in logs.console.read_text(errors="replace")
 
 
