@@ -70,6 +70,15 @@ FOUND = (
 """The seeds of every failure ever found. The worlds changed a little since, so that not each shows it again."""
 
 
+OPEN = (
+    # Shrunk to what it works with, a guest is taken for squeezed and grown again, with each change of a
+    # neighbour's want. With 4 % more for every donor it was still, and on a scarce July day others lacked five
+    # times as much.
+    1102,
+)
+"""Seeds whose failure is known and not mended yet: strictly, so that a mended one moves up."""
+
+
 def test_two_hundred_host_hours_of_random_worlds_break_no_promise() -> None:
     failed = [
         f"seed {finding.seed}: {finding.crash or finding.breaches[0]}"
@@ -79,7 +88,9 @@ def test_two_hundred_host_hours_of_random_worlds_break_no_promise() -> None:
     assert failed == []
 
 
-@pytest.mark.parametrize("seed", FOUND)
+@pytest.mark.parametrize(
+    "seed", [*FOUND, *(pytest.param(seed, marks=pytest.mark.xfail(strict=True)) for seed in OPEN)]
+)
 def test_a_world_that_once_broke_a_promise_breaks_none(seed: int) -> None:
     finding = look_at(seed)
     assert finding.crash == ""
