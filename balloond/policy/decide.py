@@ -37,7 +37,7 @@ from balloond.policy.allocate import Claim, divide
 from balloond.policy.ladder import Standing, climb
 from balloond.policy.ledger import Own, Stake, account, own_use
 from balloond.policy.merging import Course, steer
-from balloond.policy.movement import Movement, ask, watch, withdraw
+from balloond.policy.movement import Movement, ask, watch, withdraw, within_trial
 from balloond.policy.pace import Move, Position, moves, stay
 from balloond.policy.relief import Holder, Relief, loosen, relieve, settle
 from balloond.policy.solvency import judge
@@ -244,17 +244,22 @@ def _entitle(views: Sequence[_View], ledger: Ledger, now_s: float) -> tuple[tupl
     wants = sum(v.demand.want for v in free)
     fits = sum(v.demand.ceiling for v in free) <= budget
     kept = 0 if fits else _kept(budget, wants, sum(v.demand.floor for v in free), ledger.pool)
-    claims = [
-        Claim(
-            guarantee=v.demand.guarantee, need=v.demand.need, floor=v.demand.floor, want=v.demand.want,
-            ceiling=v.demand.ceiling,
-            shares=v.policy.shares, busy=min(1.0, v.demand.working_set / max(1, v.guest.actual)),
-        )
-        for v in free
-    ]  # fmt: skip
-    granted = iter(divide(max(0, budget - kept), claims))
+    granted = iter(divide(max(0, budget - kept), [_claim(v) for v in free]))
     shares = tuple(next(granted) if does else v.guest.actual for v, does in zip(views, follows, strict=True))
     return shares, kept, fits
+
+
+def _claim(view: _View) -> Claim:
+    """What it claims; one on trial no more and no less than what it has, but for what it is asked for to try."""
+    demand, actual = view.demand, view.guest.actual
+    levels = [demand.guarantee, demand.need, demand.floor, demand.want, demand.ceiling]
+    if view.movement.on_trial:
+        levels = [within_trial(level, actual) for level in levels]
+    guarantee, need, floor, want, ceiling = levels
+    return Claim(
+        guarantee=guarantee, need=need, floor=floor, want=want, ceiling=ceiling,
+        shares=view.policy.shares, busy=min(1.0, demand.working_set / max(1, actual)),
+    )  # fmt: skip
 
 
 def _kept(budget: int, wants: int, floors: int, pool: int) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 from balloond.model import Demand, Guest, Ledger, Reason, Rung, Trust
 from balloond.policy.ladder import CLEAR, SHARES_AVAILABLE
-from balloond.policy.movement import Movement
+from balloond.policy.movement import Movement, within_trial
 from balloond.units import GIB, MIB
 from balloond.value import value
 
@@ -167,6 +167,8 @@ def _grow_for_need(
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
         goal = min(goal, demand.ceiling)
+        if p.movement.on_trial:
+            goal = within_trial(goal, p.guest.actual)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
         urgent = demand.suffers or demand.squeezed or deprived
@@ -176,7 +178,9 @@ def _grow_for_need(
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue
         least = BAND_LEAST if demand.suffers or not p.gave else TURN_BANDS * p.band
-        if not urgent:
+        if p.movement.on_trial:
+            least = BAND_LEAST
+        elif not urgent:
             least = p.band if demand.races else max(p.band, int(MARGIN_USED * demand.margin))
         if lack < least:
             continue
@@ -196,7 +200,8 @@ def _grow_for_need(
         gap = max(0, goal - p.high)
         due = min(gap, max(0, max(p.entitlement, p.demand.guarantee) - p.high))
         grant = min(gap, purse.left, max(due, purse.left - purse.kept))
-        purse.unmet += gap - grant
+        if not p.movement.on_trial:
+            purse.unmet += gap - grant
         purse.left -= grant
         if p.high + grant - p.low < BAND_LEAST:
             made[i] = _STILL[Reason.NO_ROOM]
@@ -225,7 +230,9 @@ def _shrink(
             continue
         surplus = p.low - max(p.entitlement, p.demand.need)
         least = BAND_LEAST if unmet else p.band
-        if grown or reason is Reason.REFILL:
+        if p.movement.on_trial:
+            least = BAND_LEAST
+        elif grown or reason is Reason.REFILL:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:
             donors.append((-surplus, i))

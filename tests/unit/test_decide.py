@@ -184,6 +184,19 @@ def test_a_balloon_that_does_not_move_is_put_aside_and_others_give_instead() -> 
     assert len(asked) < len(again) < len(asked) + 40  # tried again, ever more seldom
 
 
+def test_for_one_that_never_follows_others_soon_keep_what_they_have() -> None:
+    lab = crowd()
+    lab.run(200)
+    busy = lab["g0"]
+    busy.obeys, busy.uses = False, busy.actual
+    lab.run(900)
+    lab.done.clear()
+    lab.run(900)
+    assert any(action.name == "g0" for action in lab.done)  # it is tried again
+    assert all(abs(action.target - action.actual) <= 64 * MIB for action in lab.done if action.name == "g0")
+    assert not [action for action in lab.done if action.name != "g0"]
+
+
 @pytest.mark.parametrize("result", [Result.REFUSED, Result.TIMED_OUT, Result.UNREACHABLE, Result.BUSY])
 def test_a_failed_write_is_tried_again(result: Result) -> None:
     lab = crowd()

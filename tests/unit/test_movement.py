@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from balloond.model import Guest, Outcome, Reason, Result, SetTarget
-from balloond.policy.movement import ASIDE_MOST_S, Movement, ask, watch, withdraw
+from balloond.policy.movement import ASIDE_MOST_S, Movement, ask, watch, withdraw, within_trial
 from balloond.units import GIB, MIB
 
 
@@ -107,7 +107,25 @@ def test_only_who_was_asked_to_give_and_did_not_refuses() -> None:
 
 def test_a_balloon_that_arrives_has_made_good() -> None:
     grim = replace(ASKED, aside_s=960.0)
-    assert watch(grim, guest(GIB), None, 110.0).aside_s == 60.0
+    assert grim.on_trial
+    redeemed = watch(grim, guest(GIB), None, 110.0)
+    assert redeemed.aside_s == 60.0
+    assert not redeemed.on_trial
+
+
+def test_the_second_try_in_vain_puts_a_guest_on_trial() -> None:
+    once = watch(ASKED, guest(2 * GIB), outcome(Result.TIMED_OUT), 102.0)
+    assert not once.on_trial
+    again = ask(once, guest(2 * GIB), GIB, Reason.REFILL, 112.0, works_with=GIB // 2)
+    assert watch(again, guest(2 * GIB), outcome(Result.TIMED_OUT), 114.0).on_trial
+    assert watch(again, guest(2 * GIB), None, 143.0).on_trial
+
+
+def test_a_trial_goes_64_mib_either_way() -> None:
+    assert within_trial(3 * GIB, GIB) == GIB + 64 * MIB
+    assert within_trial(0, GIB) == GIB - 64 * MIB
+    assert within_trial(GIB + 64 * MIB - 1, GIB) == GIB + 64 * MIB - 1
+    assert within_trial(GIB - 64 * MIB + 1, GIB) == GIB - 64 * MIB + 1
 
 
 @pytest.mark.parametrize("result", [Result.BUSY, Result.UNREACHABLE, Result.OBSERVED, Result.GONE])

@@ -122,6 +122,28 @@ def test_a_balloon_under_way_keeps_its_reason_and_a_stalled_one_is_stuck() -> No
     assert moved(at(GIB, want=3 * GIB, movement=aside)) == (None, Reason.STUCK)
 
 
+ON_TRIAL = Movement(aside_s=240.0)
+
+
+def test_one_on_trial_is_asked_for_no_more_than_a_trial_and_for_that_much_at_least_eight_mebibytes() -> None:
+    sick = at(want=3 * GIB, movement=ON_TRIAL, suffers=True, in_distress=True)
+    assert moved(sick, headroom=PLENTY) == (2 * GIB + 64 * MIB, Reason.DISTRESS)
+    wide = at(want=4 * GIB, margin=1 * GIB, entitlement=2 * GIB + 8 * MIB, movement=ON_TRIAL)
+    assert moved(wide, headroom=PLENTY) == (2 * GIB + 8 * MIB, Reason.NEED)
+    rich = at(2 * GIB, need=GIB, want=2 * GIB, entitlement=2 * GIB - 9 * MIB, movement=ON_TRIAL)
+    assert moved(rich, headroom=0) == (2 * GIB - 9 * MIB, Reason.REFILL)
+    rich = at(2 * GIB, need=GIB, want=2 * GIB, entitlement=2 * GIB - 8 * MIB, movement=ON_TRIAL)
+    assert moved(rich, headroom=0) == STILL
+
+
+def test_nobody_gives_for_one_on_trial() -> None:
+    donor = at(3 * GIB, need=GIB, want=GIB, entitlement=GIB)
+    for movement, gives in ((Movement(), True), (ON_TRIAL, False)):
+        sick = at(want=3 * GIB, movement=movement, suffers=True, in_distress=True)
+        made, _ = moves([sick, donor], ledger(0), Rung.GREEN, pool=0, fits=False, now_s=NOW_S)
+        assert (made[1].target is not None) is gives
+
+
 # --- growth for need -------------------------------------------------------------------------------------
 
 
