@@ -169,6 +169,8 @@ def _grow_for_need(
         goal = min(goal, demand.ceiling)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
+            if goal < p.guest.actual:
+                continue  # what it is tried with stands, though it helps itself meanwhile (seed 271)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
         urgent = demand.suffers or demand.squeezed or deprived

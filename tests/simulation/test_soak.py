@@ -66,6 +66,8 @@ FOUND = (
     2034,
     # For each try of one whose driver was gone, all others gave down to what they work with, and got it back.
     1102,
+    # One on trial that helped itself was asked for a little less than it had with each look, even on old numbers.
+    271,
     # Frozen numbers in fresh samples are a lie too; the witness took such a guest for honest.
     166,
 )

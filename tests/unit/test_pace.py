@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,16 @@ def test_one_on_trial_is_asked_for_no_more_than_a_trial_and_for_that_much_at_lea
     assert moved(rich, headroom=0) == (2 * GIB - 9 * MIB, Reason.REFILL)
     rich = at(2 * GIB, need=GIB, want=2 * GIB, entitlement=2 * GIB - 8 * MIB, movement=ON_TRIAL)
     assert moved(rich, headroom=0) == STILL
+
+
+def test_what_one_is_tried_with_stands_while_it_helps_itself() -> None:
+    trial = replace(ON_TRIAL, target=2 * GIB - 60 * MIB, progressed_s=NOW_S, reason=Reason.SHORTAGE)
+    more: dict[str, Any] = {"want": 3 * GIB, "suffers": True, "entitlement": 2 * GIB - 20 * MIB}
+    assert moved(at(movement=trial, **more), headroom=0, rung=Rung.RED) == (None, Reason.SHORTAGE)
+    assert moved(at(movement=replace(trial, aside_s=60.0), **more), headroom=0, rung=Rung.RED) == (
+        2 * GIB - 20 * MIB,
+        Reason.DISTRESS,
+    )
 
 
 def test_nobody_gives_for_one_on_trial() -> None:
