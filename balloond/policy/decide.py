@@ -241,10 +241,12 @@ def _entitle(views: Sequence[_View], ledger: Ledger, now_s: float) -> tuple[tupl
     budget = ledger.total - ledger.own - ledger.reserve - sum(
         v.demand.overhead if does else v.stake.committed for v, does in zip(views, follows, strict=True)
     )  # fmt: skip
-    wants = sum(v.demand.want for v in free)
+    claims = [_claim(v) for v in free]
     fits = sum(v.demand.ceiling for v in free) <= budget
-    kept = 0 if fits else _kept(budget, wants, sum(v.demand.floor for v in free), ledger.pool)
-    granted = iter(divide(max(0, budget - kept), [_claim(v) for v in free]))
+    kept = (
+        0 if fits else _kept(budget, sum(c.want for c in claims), sum(c.floor for c in claims), ledger.pool)
+    )
+    granted = iter(divide(max(0, budget - kept), claims))
     shares = tuple(next(granted) if does else v.guest.actual for v, does in zip(views, follows, strict=True))
     return shares, kept, fits
 

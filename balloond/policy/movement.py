@@ -26,9 +26,9 @@ ASIDE_MOST_S: Final = 3600.0
 
 TRIES: Final = 2
 TRIAL: Final = 64 * MIB
-"""A guest that was put aside so often running is next asked for no more than this, and nobody gives for it: all
-its neighbours gave down to what they work with for each try of one whose driver was gone, and got it back
-(simulator, seed 1102)."""
+"""A guest that was put aside so often running is next asked for no more than this, and others give for it no more
+than the smallest move: all its neighbours gave down to what they work with for each try of one whose driver was
+gone, and got it back (simulator, seed 1102)."""
 
 
 @value

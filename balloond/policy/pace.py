@@ -169,7 +169,7 @@ def _grow_for_need(
         goal = min(goal, demand.ceiling)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
-            if goal < p.guest.actual:
+            if goal < p.guest.actual or p.high > p.guest.actual:
                 continue  # what it is tried with stands, though it helps itself meanwhile (seed 271)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
         deprived = p.high < demand.guarantee
@@ -202,8 +202,7 @@ def _grow_for_need(
         gap = max(0, goal - p.high)
         due = min(gap, max(0, max(p.entitlement, p.demand.guarantee) - p.high))
         grant = min(gap, purse.left, max(due, purse.left - purse.kept))
-        if not p.movement.on_trial:
-            purse.unmet += gap - grant
+        purse.unmet += max(0, BAND_LEAST - grant) if p.movement.on_trial else gap - grant
         purse.left -= grant
         if p.high + grant - p.low < BAND_LEAST:
             made[i] = _STILL[Reason.NO_ROOM]
@@ -233,6 +232,8 @@ def _shrink(
         surplus = p.low - max(p.entitlement, p.demand.need)
         least = BAND_LEAST if unmet else p.band
         if p.movement.on_trial:
+            if p.low < p.guest.actual:
+                continue  # likewise
             least = BAND_LEAST
         elif grown or reason is Reason.REFILL:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))

@@ -68,6 +68,8 @@ FOUND = (
     1102,
     # One on trial that helped itself was asked for a little less than it had with each look, even on old numbers.
     271,
+    # The pool that was kept back came and went with each try of one on trial.
+    *(6478, 8093, 9679),
     # Frozen numbers in fresh samples are a lie too; the witness took such a guest for honest.
     166,
 )

@@ -147,12 +147,25 @@ def test_what_one_is_tried_with_stands_while_it_helps_itself() -> None:
     )
 
 
-def test_nobody_gives_for_one_on_trial() -> None:
+def test_no_second_trial_begins_before_the_first_has_ended() -> None:
+    grows = replace(ON_TRIAL, target=2 * GIB + 20 * MIB, progressed_s=NOW_S, reason=Reason.DISTRESS)
+    sick = at(want=3 * GIB, movement=grows, suffers=True, in_distress=True)
+    assert moved(sick) == (None, Reason.DISTRESS)
+    gives = replace(ON_TRIAL, target=2 * GIB - 20 * MIB, progressed_s=NOW_S, reason=Reason.REFILL)
+    rich = at(2 * GIB, need=GIB, want=2 * GIB, entitlement=2 * GIB - 64 * MIB, movement=gives)
+    assert moved(rich, headroom=0) == (None, Reason.REFILL)
+
+
+def test_for_one_on_trial_others_give_the_smallest_move_and_no_more() -> None:
     donor = at(3 * GIB, need=GIB, want=GIB, entitlement=GIB)
-    for movement, gives in ((Movement(), True), (ON_TRIAL, False)):
+    for movement, headroom, given in (
+        (Movement(), 8 * MIB, 1016 * MIB),
+        (ON_TRIAL, 8 * MIB, 0),
+        (ON_TRIAL, 0, donor.band),
+    ):
         sick = at(want=3 * GIB, movement=movement, suffers=True, in_distress=True)
-        made, _ = moves([sick, donor], ledger(0), Rung.GREEN, pool=0, fits=False, now_s=NOW_S)
-        assert (made[1].target is not None) is gives
+        made, _ = moves([sick, donor], ledger(headroom), Rung.GREEN, pool=0, fits=False, now_s=NOW_S)
+        assert 3 * GIB - (made[1].target or 3 * GIB) == given
 
 
 # --- growth for need -------------------------------------------------------------------------------------
