@@ -1,8 +1,8 @@
 """How bad is it on the host?
 
 Four rungs, from the memory that is available, from pressure, and from how fast things get worse. Climbing is
-immediate; a rung is left only when its threshold was cleared by a quarter for half a minute, so that the host
-does not flap between two of them.
+immediate; a rung is left only when its threshold was cleared by a quarter for half a minute, and then for the worst
+that was seen in that time by the same measure, so that the host does not flap between two of them.
 
 What merging saves is a loan. Green means that the pool would be there even if all of it were called back at once;
 worse rungs ask what is really available, since a loan that nobody calls back hurts nobody.
@@ -26,7 +26,9 @@ CLEAR: Final = 1.25
 CLEAR_HELD_S: Final = 30.0
 
 FORECAST_S: Final = 60.0
-"""One rung up when red is nearer than this on the present slope, red itself when nearer than half of it."""
+"""Yellow becomes orange when red is nearer than this on the present slope, orange red when nearer than half of it.
+Yellow never becomes red at one bound: that would take from a guest in distress what its own growth is granted for.
+And a pool that is full is green on any slope: each large grant makes one for some seconds."""
 
 SLOPE_S: Final = 10.0
 """The slope is averaged over so long: one guest's burst is no trend."""
@@ -38,6 +40,7 @@ class Standing:
 
     rung: Rung
     better_s: float | None = None  # since when a lower rung would do; None: it would not
+    worst: Rung = Rung.GREEN  # that was called for since then, each threshold taken a quarter higher
     seen_s: float
     available: int
     slope: float = 0.0  # bytes a second; negative: getting worse
@@ -50,12 +53,16 @@ def climb(before: Standing | None, host: Host, reserve: int, pool: int, now_s: f
     rung = _rung(host, free, pool, slope, 1.0)
     if before is None or rung >= before.rung:
         return Standing(rung=rung, seen_s=now_s, available=host.available, slope=slope)
-    cleared = _rung(host, free, pool, slope, CLEAR) < before.rung
-    better_s = (before.better_s if before.better_s is not None else now_s) if cleared else None
-    stays = better_s is None or now_s - better_s < CLEAR_HELD_S
+    calls_for = _rung(host, free, pool, slope, CLEAR)
+    if calls_for >= before.rung:
+        return Standing(rung=before.rung, seen_s=now_s, available=host.available, slope=slope)
+    better_s = now_s if before.better_s is None else before.better_s
+    worst = calls_for if before.better_s is None else max(before.worst, calls_for)
+    stays = now_s - better_s < CLEAR_HELD_S
     return Standing(
-        rung=before.rung if stays else rung,
+        rung=before.rung if stays else worst,
         better_s=better_s if stays else None,
+        worst=worst if stays else Rung.GREEN,
         seen_s=now_s,
         available=host.available,
         slope=slope,

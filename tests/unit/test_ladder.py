@@ -79,6 +79,17 @@ def test_the_half_minute_begins_anew_after_a_relapse() -> None:
     assert climb(standing, host(700 * MIB), RESERVE, POOL, 50.0).rung is Rung.ORANGE
 
 
+def test_what_is_left_for_is_the_worst_that_was_seen_while_it_was_cleared() -> None:
+    standing = stand(Rung.RED, 400 * MIB)
+    for now_s in (10.0, 39.0):
+        standing = climb(standing, host(400 * MIB), RESERVE, POOL, now_s)
+    standing = climb(standing, host(4 * GIB), RESERVE, POOL, 40.0)
+    assert standing.rung is Rung.ORANGE
+    for now_s in (41.0, 71.0):
+        standing = climb(standing, host(1100 * MIB), RESERVE, POOL, now_s)
+    assert standing.rung is Rung.YELLOW, "1.1 times the pool does not clear yellow"
+
+
 def test_a_steep_slope_towards_red_makes_it_one_rung_worse() -> None:
     falling = stand(Rung.GREEN, 900 * MIB, slope=-15.0 * MIB)  # red in some 45 s
     assert climb(falling, host(900 * MIB), RESERVE, POOL, 0.0).rung is Rung.ORANGE
