@@ -92,7 +92,14 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
     standing = climb(known.host.standing if known.host else None, host, reserve, pool, now_s)
     entitlements, kept, fits = _entitle(views, ledger, now_s)
     positions = [
-        Position(guest=v.guest, demand=v.demand, entitlement=e, movement=v.movement, movable=v.movable)
+        Position(
+            guest=v.guest,
+            demand=v.demand,
+            entitlement=e,
+            movement=v.movement,
+            reachable=v.obstacle is None,
+            movable=v.movable,
+        )
         for v, e in zip(views, entitlements, strict=True)
     ]
     if known.first:
@@ -290,7 +297,7 @@ def _conclude(
         elif (
             view.movable
             and movement.target is None
-            and (movement.forgotten(now_s) or (first and guest.actual < guest.maximum))
+            and (movement.forgotten(now_s) or (first and 0 < guest.actual < guest.maximum))
         ):
             movement, target, asks = withdraw(movement, now_s), guest.actual, True
         verdict = Verdict(

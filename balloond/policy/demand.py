@@ -20,7 +20,8 @@ from balloond.units import MIB
 from balloond.value import value
 
 DISTRESS_GROWTH: Final = 1.25
-"""What a guest in distress gets at once, of its actual size."""
+"""What a guest in distress gets at once, of its actual size; but not of what it never touched, since who suffers
+for memory has touched all that it has: one that only said so got all its maximum in ten seconds, and kept it."""
 
 OVERHEAD_MOST: Final = 160 * MIB
 """What a QEMU process is believed to need beside its guest's memory at most. Under TCG, with 32 MiB of translated
@@ -97,21 +98,22 @@ def _bounds(policy: GuestPolicy, guest: Guest) -> tuple[int, int]:
 def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, now_s: float) -> Demand:
     guarantee, ceiling = _bounds(policy, guest)
     known, distress = memory.known, memory.distress
-    working_set = known.slow + distress.cache_need
+    touched = guest.maximum if guest.rss is None else guest.rss + (guest.swapped or 0)
+    working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * touched))
     extra = margin(working_set, known, guest.maximum)
     suffering = not distress.calm(now_s)
-    want = max(working_set + extra, squeezed_want(known, guest.actual), guarantee)
+    want = max(working_set + extra, squeezed_want(known, min(guest.actual, touched)), guarantee)
     need = known.recent
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
             if distress.acute and suffering:
-                want = max(want, DISTRESS_GROWTH * guest.actual)
+                want = max(want, DISTRESS_GROWTH * min(guest.actual, touched))
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
             want = need = pressing = max(want, working_set)
         case Trust.NEW | Trust.SILENT | Trust.ABSENT:  # held where it is
-            want = need = pressing = max(want if trust is not Trust.ABSENT else 0, guest.actual)
+            want = need = pressing = max(want if trust is not Trust.ABSENT else guarantee, guest.actual)
         case _:
             assert_never(trust)
     want = min(int(want), ceiling)

@@ -1,8 +1,8 @@
 """How bad is it on the host?
 
 Four rungs, from the memory that is available, from pressure, and from how fast things get worse. Climbing is
-immediate; a rung is left only when its threshold was cleared by a quarter for half a minute, and then for the worst
-that was seen in that time by the same measure, so that the host does not flap between two of them.
+immediate; a rung is left only when its threshold was cleared by a quarter for half a minute, and then for the
+worst that was seen in that time by the same measure, so that the host does not flap between two of them.
 
 What merging saves is a loan. Green means that the pool would be there even if all of it were called back at once;
 worse rungs ask what is really available, since a loan that nobody calls back hurts nobody.

@@ -65,7 +65,8 @@ class Position:
     demand: Demand
     entitlement: int
     movement: Movement
-    movable: bool  # no obstacle, and it was heard of
+    reachable: bool  # no obstacle: at least what it was promised can be given to it
+    movable: bool  # and it was heard of
 
     @property
     def band(self) -> int:
@@ -75,6 +76,11 @@ class Position:
     def gave(self) -> bool:
         """Whether it was shrunk when it was last moved."""
         return self.movement.shrunk_s > self.movement.grown_s
+
+    @property
+    def deprived(self) -> bool:
+        """Whether it has less than it was promised, and nothing on its way."""
+        return self.high < self.demand.guarantee
 
     @property
     def high(self) -> int:
@@ -104,6 +110,7 @@ class _Purse:
     left: int
     kept: int = 0  # the last of it, only for what guests are entitled to
     unmet: int = 0
+    owed: int = 0  # of it, what guests lack of their guarantees
 
 
 def moves(
@@ -114,16 +121,17 @@ def moves(
     growth now."""
     made: dict[int, Move] = {}
     purse = _Purse(left=max(0, ledger.headroom), kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool))
-    free = [i for i, p in enumerate(positions) if p.movable and not p.movement.aside(now_s)]
+    reached = [i for i, p in enumerate(positions) if p.reachable and not p.movement.aside(now_s)]
+    free = [i for i in reached if positions[i].movable]
     _bring_below_ceilings(positions, free, made, now_s)
-    _grow_for_need(positions, free, rung, purse, made, now_s)
+    _grant(positions, _wishes(positions, reached, rung, now_s), purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
     pool_left = purse.left + short + coming - purse.unmet
     if fits:
         _hand_out(positions, free, purse.left, made, Reason.FITS, now_s)
     elif purse.unmet or pool_left < POOL_LOW * pool:
-        _shrink(positions, free, ledger, rung, pool - pool_left, purse.unmet, made, now_s)
+        _shrink(positions, free, ledger, rung, pool - pool_left, purse, made, now_s)
     elif rung <= Rung.YELLOW and purse.left > POOL_HIGH * ledger.pool:
         _hand_out(positions, free, purse.left - ledger.pool, made, Reason.SURPLUS, now_s)
     given = any(
@@ -149,31 +157,30 @@ def _bring_below_ceilings(
             made[i] = Move(target=max(p.demand.ceiling, p.guest.actual - step), reason=Reason.CEILING)
 
 
-def _grow_for_need(
-    positions: Sequence[Position], free: Sequence[int], rung: Rung, purse: _Purse, made: dict[int, Move],
-    now_s: float,
-) -> None:  # fmt: skip
-    """Distress first, then broken guarantees, then whoever lacks most of its size. What a guest is still on its
-    way to give, it may keep without a grant: nobody was promised it before it is there.
+def _wishes(
+    positions: Sequence[Position], reached: Sequence[int], rung: Rung, now_s: float
+) -> list[tuple[int, int, Reason]]:  # fmt: skip
+    """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
+    most of its size. What a guest is still on its way to give, it may keep without a grant: nobody was promised it
+    before it is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
-    distress take the host to red."""
+    distress take the host to red. One of which nothing was heard for long gets what it was promised, no more."""
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
-    for i in free:
+    for i in reached:
         p = positions[i]
         demand = p.demand
         goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
-        goal = min(goal, demand.ceiling)
+        goal = min(goal, demand.ceiling if p.movable else demand.guarantee)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
             if goal < p.guest.actual or p.high > p.guest.actual:
                 continue  # what it is tried with stands, though it helps itself meanwhile (seed 271)
         lack = goal - (p.high if p.high > p.guest.actual else p.low)
-        deprived = p.high < demand.guarantee
-        urgent = demand.suffers or demand.squeezed or deprived
+        urgent = demand.suffers or demand.squeezed or p.deprived
         if not urgent and p.high >= demand.enough:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
@@ -186,24 +193,32 @@ def _grow_for_need(
             least = p.band if demand.races else max(p.band, int(MARGIN_USED * demand.margin))
         if lack < least:
             continue
-        reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if deprived else Reason.NEED
-        needy.append(
-            (
-                not (demand.suffers or demand.squeezed),
-                not deprived,
-                -lack / demand.ceiling,
-                i,
-                goal,
-                reason,
-            )
-        )
-    for _, _, _, i, goal, reason in sorted(needy):
+        reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if p.deprived else Reason.NEED
+        order = (not (demand.suffers or demand.squeezed), not p.deprived, -lack / demand.ceiling)
+        needy.append((*order, i, goal, reason))
+    return [(i, goal, reason) for *_, i, goal, reason in sorted(needy)]
+
+
+def _grant(
+    positions: Sequence[Position], wishes: Sequence[tuple[int, int, Reason]], purse: _Purse, made: dict[int, Move]
+) -> None:  # fmt: skip
+    """Grows these guests as far as memory is free: first all of them to what they are due, so that nobody's
+    distress takes what another was promised, then beyond."""
+    grants: dict[int, int] = {}
+    for i, goal, _ in wishes:
+        p = positions[i]
+        due = max(0, min(goal, max(p.entitlement, p.demand.guarantee)) - p.high)
+        grants[i] = min(due, purse.left)
+        purse.left -= grants[i]
+    for i, goal, reason in wishes:
         p = positions[i]
         gap = max(0, goal - p.high)
-        due = min(gap, max(0, max(p.entitlement, p.demand.guarantee) - p.high))
-        grant = min(gap, purse.left, max(due, purse.left - purse.kept))
+        more = max(0, min(gap - grants[i], purse.left - purse.kept))
+        grant = grants[i] + more
+        purse.left -= more
         purse.unmet += max(0, BAND_LEAST - grant) if p.movement.on_trial else gap - grant
-        purse.left -= grant
+        if not p.movement.on_trial:
+            purse.owed += max(0, p.demand.guarantee - p.high - grant)
         if p.high + grant - p.low < BAND_LEAST:
             made[i] = _STILL[Reason.NO_ROOM]
         else:
@@ -212,25 +227,40 @@ def _grow_for_need(
 
 def _shrink(
     positions: Sequence[Position], free: Sequence[int], ledger: Ledger, rung: Rung,
-    wanted: int, unmet: int, made: dict[int, Move], now_s: float,
+    wanted: int, purse: _Purse, made: dict[int, Move], now_s: float,
 ) -> None:  # fmt: skip
-    """Takes `wanted` bytes from those with most above their entitlement, each by one step at most."""
+    """Takes `wanted` bytes from those with most above their entitlement, each by one step at most, and from nobody
+    what it works with; but what others were promised and lack is taken even of that."""
     fast = (
-        unmet > 0
+        purse.unmet > 0
         or rung >= Rung.ORANGE
         or (ledger.headroom < POOL_LOW * ledger.pool / 2 and rung > Rung.GREEN)
     )
-    reason = Reason.DONATE if unmet else Reason.SHORTAGE if rung >= Rung.ORANGE else Reason.REFILL
+    reason = Reason.DONATE if purse.unmet else Reason.SHORTAGE if rung >= Rung.ORANGE else Reason.REFILL
+    givers = [i for i in free if i not in made]
+    wanted -= _take(positions, givers, wanted, reason, rung, made, fast=fast, owed=False, now_s=now_s)
+    if purse.owed > 0 and wanted > 0:
+        givers = [i for i in free if made.get(i) in (None, _STILL[Reason.NO_ROOM])]
+        _take(
+            positions, givers, min(wanted, purse.owed), reason, rung, made, fast=fast, owed=True, now_s=now_s
+        )
+
+
+def _take(
+    positions: Sequence[Position], givers: Sequence[int], wanted: int, reason: Reason, rung: Rung,
+    made: dict[int, Move], *, fast: bool, owed: bool, now_s: float,
+) -> int:  # fmt: skip
+    """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much."""
     donors = []
-    for i in free:
+    for i in givers:
         p = positions[i]
-        if i in made or not _may_shrink(p, urgent=reason is not Reason.REFILL, now_s=now_s):
+        if not _may_shrink(p, urgent=reason is not Reason.REFILL, now_s=now_s):
             continue
         grown = now_s - p.movement.grown_s < GROWN_S and rung < Rung.RED
         if grown and (reason is Reason.REFILL or p.demand.in_distress):
             continue
-        surplus = p.low - max(p.entitlement, p.demand.need)
-        least = BAND_LEAST if unmet else p.band
+        surplus = p.low - max(p.entitlement, p.demand.guarantee if owed else p.demand.need)
+        least = BAND_LEAST if reason is Reason.DONATE else p.band
         if p.movement.on_trial:
             if p.low < p.guest.actual:
                 continue  # likewise
@@ -239,16 +269,17 @@ def _shrink(
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:
             donors.append((-surplus, i))
+    left = wanted
     for negative, i in sorted(donors):
-        if wanted <= 0:
-            return
+        if left <= 0:
+            break
         p = positions[i]
         step = max(0, p.low - (p.guest.actual - _longest_step(p.guest.actual, fast=fast)))
-        take = min(-negative, step, max(wanted, p.band))
-        if take < BAND_LEAST:
-            continue
-        wanted -= take
-        made[i] = Move(target=p.low - take, reason=reason)
+        take = min(-negative, step, max(left, p.band))
+        if take >= BAND_LEAST:
+            left -= take
+            made[i] = Move(target=p.low - take, reason=reason)
+    return wanted - left
 
 
 def _may_shrink(p: Position, *, urgent: bool, now_s: float) -> bool:

@@ -10,12 +10,17 @@ from dataclasses import replace
 from typing import Final
 
 from balloond.model import Guest, Statistics, Trust
+from balloond.units import MIB
 from balloond.value import value
 
 NEW_S: Final = 30.0
 """A booting kernel touches much of its memory within this; its first numbers say little."""
 
 NEW_SAMPLES: Final = 3
+
+MOVED: Final = 8 * MIB
+"""A balloon that moved by more than this changes at least one of the sizes that a guest tells, which count single
+pages: who tells the very same ones again, newly stamped, tells old ones. No smaller move is ever asked for."""
 
 SILENT_S: Final = 300.0
 """Past this the guest is counted as its maximum: whatever was known of it is worth nothing."""
@@ -35,6 +40,11 @@ class Hearing:
     swap_out: int | None = None
     major_faults: int | None = None
     track: tuple[tuple[float, int], ...] = ()  # (time, actual): the last changes of the balloon, newest last
+    sizes: tuple[int | None, ...] = ()  # of the newest sample, believed or not
+    sizes_at: tuple[int, int] | None = (
+        None  # what `actual` can have been when they were told first; None: they
+    )
+    # were told again of another size since
 
 
 @value
@@ -75,7 +85,11 @@ def listen(
     low, high = _actual_around(track, taken_s)
     if moving_to is not None:  # libvirt tells of a moving balloon up to a second late
         low, high = min(low, moving_to), max(high, moving_to)
-    believed = _possible(guest, statistics, before, unneeded, high)
+    sizes = _sizes(statistics)
+    sizes_at = before.sizes_at if sizes == before.sizes and unneeded else (low, high)
+    if sizes_at is not None and (low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED):
+        sizes_at = None
+    believed = sizes_at is not None and _possible(guest, statistics, before, unneeded, high)
     hearing = Hearing(
         born_s=before.born_s,
         settled=before.settled
@@ -88,6 +102,8 @@ def listen(
         swap_out=statistics.untrusted_swap_out,
         major_faults=statistics.untrusted_major_faults,
         track=track,
+        sizes=sizes,
+        sizes_at=sizes_at,
     )
     if not believed:
         return hearing, None
@@ -134,6 +150,15 @@ def _unneeded(statistics: Statistics) -> int | None:
     return None
 
 
+def _sizes(statistics: Statistics) -> tuple[int | None, ...]:
+    return (
+        statistics.untrusted_available,
+        statistics.untrusted_unused,
+        statistics.untrusted_usable,
+        statistics.untrusted_caches,
+    )
+
+
 def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tuple[int, int]:
     """The least and the most that `actual` can have been when the sample was taken: its time stamp is in whole
     seconds, and between two looks the balloon may have moved at any instant."""
@@ -149,12 +174,7 @@ def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tupl
 
 def _possible(guest: Guest, statistics: Statistics, before: Hearing, unneeded: int, most: int) -> bool:
     """Whether such numbers can be true at all; `most` is the highest that `actual` can have been."""
-    for size in (
-        statistics.untrusted_available,
-        statistics.untrusted_unused,
-        statistics.untrusted_usable,
-        statistics.untrusted_caches,
-    ):
+    for size in _sizes(statistics):
         if size is not None and not 0 <= size <= guest.maximum:
             return False
     return (

@@ -161,21 +161,31 @@ def test_cache_that_it_misses_is_part_of_its_working_set() -> None:
     assert calm.working_set == 2 * GIB
 
 
-def helping_itself(trust: Trust = Trust.FRESH) -> Demand:
+def helping_itself(trust: Trust = Trust.FRESH, rss: int | None = 4 * GIB) -> Demand:
     """The demand of a guest that has just taken memory from its balloon, as its last resort."""
     before = knowing(trust=trust, distress=Distress(actual=3 * GIB, learned_s=NOW_S))
-    return demand(before, replace(GUEST, deflates_on_oom=True))
+    return demand(before, replace(GUEST, deflates_on_oom=True, rss=rss))
 
 
 def test_acute_distress_is_worth_a_quarter_more_than_it_has() -> None:
     assert (helping_itself().in_distress, helping_itself().want) == (True, 5 * GIB)
     assert helping_itself(Trust.AGING).want == 5 * GIB
-    assert helping_itself(Trust.STALE).want < 5 * GIB
+    assert helping_itself(Trust.STALE, 3 * GIB).want < 5 * GIB
+
+
+def test_distress_and_missed_cache_are_believed_no_further_than_a_quarter_beyond_what_was_touched() -> None:
+    assert helping_itself(rss=2 * GIB).want == int(2.5 * GIB)
+    assert helping_itself(rss=None).want == 5 * GIB
+    missing = knowing(distress=SUFFERING)
+    assert demand(missing, replace(GUEST, rss=1228 * MIB)).working_set == 1535 * MIB
+    assert demand(missing, replace(GUEST, rss=700 * MIB, swapped=528 * MIB)).working_set == 1535 * MIB
+    assert demand(missing, replace(GUEST, rss=100 * MIB)).working_set == GIB, "what it works with stands"
 
 
 def test_a_squeezed_guest_wants_what_nobody_can_see_unless_it_has_all_it_may_have() -> None:
-    made = demand(knowing(squeezed=1, slow=4 * GIB))
+    made = demand(knowing(squeezed=1, slow=4 * GIB), replace(GUEST, rss=4 * GIB))
     assert (made.squeezed, made.want) == (True, 5 * GIB)
+    assert demand(knowing(squeezed=1, slow=GIB), replace(GUEST, rss=3 * GIB)).want == int(3.75 * GIB)
     full = replace(GUEST, actual=8 * GIB)
     assert demand(knowing(squeezed=1), full).squeezed is False
     assert demand(knowing(squeezed=0)).squeezed is False

@@ -41,6 +41,7 @@ def at(
     entitlement: int | None = None,
     movement: Movement | None = None,
     movable: bool = True,
+    reachable: bool = True,
     **more: object,
 ) -> Position:
     """A guest with all that it wants and is entitled to, but for what is said; `more` are fields of its Demand."""
@@ -52,6 +53,7 @@ def at(
         entitlement=demand.want if entitlement is None else entitlement,
         movement=movement or Movement(),
         movable=movable,
+        reachable=reachable,
     )
 
 
@@ -121,6 +123,49 @@ def test_a_balloon_under_way_keeps_its_reason_and_a_stalled_one_is_stuck() -> No
     assert moved(on_its_way(2 * GIB, GIB, progressed_s=NOW_S - 6), headroom=0) == (None, Reason.STUCK)
     aside = Movement(aside_until_s=NOW_S + 1)
     assert moved(at(GIB, want=3 * GIB, movement=aside)) == (None, Reason.STUCK)
+
+
+# --- what was promised -----------------------------------------------------------------------------------
+
+
+def poor() -> Position:
+    return at(512 * MIB, guarantee=GIB, want=GIB, need=GIB)
+
+
+def test_what_others_were_promised_and_lack_is_taken_even_of_what_a_guest_works_with() -> None:
+    rich = at(3 * GIB, entitlement=2 * GIB)
+    assert tick(at(GIB, want=2 * GIB), rich, headroom=0) == ([(None, Reason.NO_ROOM), STILL], False)
+    assert tick(poor(), rich, headroom=0) == (
+        [(None, Reason.NO_ROOM), (3 * GIB - 512 * MIB, Reason.DONATE)],
+        True,
+    )
+
+
+def test_nobody_gives_what_it_was_promised_itself_nor_what_it_is_entitled_to() -> None:
+    promised = at(2 * GIB, guarantee=2 * GIB - 100 * MIB, entitlement=GIB)
+    assert tick(poor(), promised, headroom=0)[0][1] == (2 * GIB - 100 * MIB, Reason.DONATE)
+    entitled = at(2 * GIB, entitlement=2 * GIB)
+    assert tick(poor(), entitled, headroom=0)[0][1] == STILL
+
+
+def test_who_waits_for_more_than_it_is_due_gives_to_who_was_promised_what_it_has() -> None:
+    waiting = at(3 * GIB, want=4 * GIB, entitlement=2 * GIB, suffers=True, in_distress=True)
+    assert tick(poor(), waiting, headroom=0)[0][1] == (3 * GIB - 512 * MIB, Reason.DONATE)
+    assert tick(poor(), waiting, headroom=512 * MIB)[0] == [
+        (GIB, Reason.GUARANTEE),
+        (None, Reason.NO_ROOM),
+    ], "what is promised comes before what distress asks for beyond its due"
+
+
+def test_one_of_which_nothing_is_heard_is_grown_to_what_it_was_promised_and_no_further() -> None:
+    silent = at(512 * MIB, want=3 * GIB, guarantee=GIB, trust=Trust.SILENT, movable=False)
+    assert moved(silent, headroom=PLENTY) == (GIB, Reason.GUARANTEE)
+    assert moved(at(GIB, want=3 * GIB, guarantee=GIB, trust=Trust.SILENT, movable=False)) == (
+        None,
+        Reason.UNTRUSTED,
+    )
+    obstructed = at(512 * MIB, guarantee=GIB, movable=False, reachable=False)
+    assert moved(obstructed, headroom=PLENTY)[0] is None
 
 
 ON_TRIAL = Movement(aside_s=240.0)

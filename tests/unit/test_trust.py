@@ -50,6 +50,39 @@ def test_the_same_sample_is_not_heard_twice() -> None:
     assert again is first
 
 
+def told_again(
+    actual: int, then: int = 2 * GIB, moving_to: int | None = None, usable: int = GIB
+) -> tuple[Hearing, bool]:
+    """What is made of the numbers of ten seconds ago, newly stamped, by a guest that had `then` at that time; and
+    whether they are believed."""
+    first = hear(BORN, guest(WALL_S + 90, actual=then, usable=usable), 90.0)
+    first = hear(first, guest(WALL_S + 90, actual=actual, usable=usable), 95.0)
+    seen = guest(WALL_S + 100, actual=actual, usable=usable)
+    hearing, sample = listen(seen, first, moving_to=moving_to, now_s=100.0, wall_s=WALL_S + 100)
+    return hearing, sample is not None
+
+
+def test_numbers_that_a_moved_balloon_did_not_change_are_old_ones() -> None:
+    assert told_again(2 * GIB)[1]
+    assert told_again(2 * GIB - 8 * MIB)[1]
+    assert not told_again(2 * GIB - 8 * MIB - 1)[1]
+    assert not told_again(2 * GIB + 8 * MIB + 1)[1]
+    assert told_again(GIB, moving_to=2 * GIB)[1], "it may not have moved yet"
+    assert told_again(GIB, usable=0)[1], "who has nothing left may say so again"
+    assert told_again(GIB)[0].lying
+
+
+def test_numbers_that_were_found_to_be_old_are_believed_again_only_when_they_change() -> None:
+    frozen, _ = told_again(GIB)
+    back = listen(guest(WALL_S + 110), frozen, moving_to=None, now_s=110.0, wall_s=WALL_S + 110)
+    assert back[1] is None
+    assert back[0].lying
+    changed = guest(WALL_S + 120, usable=GIB + 4096)
+    fresh = listen(changed, back[0], moving_to=None, now_s=120.0, wall_s=WALL_S + 120)
+    assert fresh[1] is not None
+    assert not fresh[0].lying
+
+
 def test_the_time_between_samples_and_the_growth_of_counters_are_told() -> None:
     first = hear(
         BORN, guest(WALL_S + 98, untrusted_swap_in=100, untrusted_swap_out=9, untrusted_major_faults=7), 98.0
@@ -175,10 +208,11 @@ def test_a_move_more_than_a_second_before_the_sample_is_over() -> None:
     first = hear(BORN, guest(WALL_S + 100, actual=3 * GIB), 100.0)
     moved = hear(first, guest(WALL_S + 100, actual=2 * GIB), 102.0)
     _, sample = listen(
-        guest(WALL_S + 104, actual=2 * GIB), moved, moving_to=None, now_s=104.0, wall_s=WALL_S + 104
-    )
+        guest(WALL_S + 104, actual=2 * GIB, usable=GIB - 1), moved,
+        moving_to=None, now_s=104.0, wall_s=WALL_S + 104,
+    )  # fmt: skip
     assert sample is not None
-    assert (sample.low, sample.high) == (GIB, GIB)
+    assert (sample.low, sample.high) == (GIB + 1, GIB + 1)
 
 
 def test_all_moves_since_the_sample_count_to_a_second_before_it() -> None:
