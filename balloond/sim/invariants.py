@@ -7,7 +7,8 @@ what balloond did, never what befell it: a guest that resets takes memory that n
    `total - own - reserve - sum over guests of what each may touch`, and at most what is available beyond the
    reserve. A guest may touch the larger of its size and its device's standing target, with its QEMU's own memory,
    and surely what is resident. So the ledger, once it holds, is broken by no doing of balloond's.
-2. **No target is below the guarantee,** nor is a guest below its guarantee made smaller still.
+2. **No target is below the guarantee,** nor is a guest below its guarantee made smaller still. Nor does one stay
+   below it for `OVERDUE_S` where it could be reached and others have more than theirs.
 3. **No guest is shrunk on doubt**: its numbers are fresh, by the verdict and by their true age, and it has no
    obstacle. Taking back a part of what it was asked for before is no shrink.
 4. **Nothing moves in the dark**: while the host or the list of guests is unknown.
@@ -20,17 +21,19 @@ what balloond did, never what befell it: a guest that resets takes memory that n
    to guests whose balloons do not obey, or whose maximum the operator set below what they work with. After times
    of change the peaks of the past are forgotten over a quarter of an hour and more, so memory may still move, one
    way: `still` tells whether it did.
+8. **The ledger is covered** again within `OVERDUE_S`, as long as somebody has more than it needs and is due.
 
 What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from balloond.config.settings import SMALLEST_GUEST, Config
-from balloond.model import SetTarget, Tick, Trust
+from balloond.model import Ledger, Reason, SetTarget, Tick, Trust, Verdict
 from balloond.policy.movement import ARRIVED
 from balloond.sim.guest import SimGuest
 from balloond.sim.world import SimWorld
@@ -44,6 +47,16 @@ TURNS_S: Final = 180.0
 """A guest in a host that is short of memory is probed each time its calm ends, after 5, 10 and 20 minutes: shrunk,
 and grown again when it suffers. Bursts and neighbours turn it too: seven turns were seen in three minutes of an
 honest struggle for too little. A guest torn between two rules turns with every tick, nine times or more."""
+
+OVERDUE_S: Final = 300.0
+"""For so long a guarantee or the ledger may stay broken while others could give: a shrink of 16 GiB takes a slow
+balloon three minutes."""
+
+OVERDUE_LEAST: Final = 64 * MIB
+"""Less is not looked for: it goes down in bands and rounding."""
+
+SLOW: Final = 64 * MIB
+"""A balloon that moves by less in a second, or late, can't be waited for."""
 
 MARGIN: Final = 1.1
 MARGIN_LEAST: Final = 256 * MIB
@@ -81,6 +94,7 @@ class Witness:
     _asked: dict[str, float] = field(default_factory=dict)  # each device's standing target before this turn
     _directions: dict[tuple[str, bool], bool] = field(default_factory=dict)  # at rest, and before
     _turns: dict[str, list[float]] = field(default_factory=dict)  # when each turned, as far as that counts
+    _overdue_since_s: dict[str, float] = field(default_factory=dict)  # of whom, and of the ledger's ('')
     _kills: int = 0
     _roomy: bool | None = None
 
@@ -105,6 +119,7 @@ class Witness:
         asked, snapshot = self.world.carried_out, self.world.seen
         if tick is not None:
             self._judge_verdicts(tick)
+            self._judge_overdue(tick)
         if (self.world.libvirt_gone or self.world.host_unreadable) and (
             asked or (tick and tick.decision.actions)
         ):
@@ -166,6 +181,43 @@ class Witness:
             if verdict.demand is None or verdict.demand.trust is not Trust.FRESH:
                 trust = verdict.demand.trust.value if verdict.demand else "unknown"
                 self._blame("no shrink on doubt", action.name, f"its numbers are {trust}")
+
+    def _judge_overdue(self, tick: Tick) -> None:
+        """Whether what is broken stays so, though those that are known, obey and have enough could mend it."""
+        ledger, now_s = tick.decision.ledger, self.world.now_s
+        broken: dict[str, str] = {}
+        if ledger is not None and tick.snapshot.guests is not None and not self.world.libvirt_gone:
+            verdicts = [v for v in tick.decision.verdicts if v.demand is not None and v.obstacle is None]
+            able = [(v, self.world.named(v.name)) for v in verdicts if v.reason is not Reason.STUCK]
+            able = [(v, guest) for v, guest in able if guest.running and _obeys(guest) and _is_quick(guest)]
+            broken = self._broken(able, ledger)
+        self._overdue_since_s = {who: self._overdue_since_s.get(who, now_s) for who in broken}
+        for who, detail in broken.items():
+            if now_s - self._overdue_since_s[who] > OVERDUE_S:
+                self._overdue_since_s[who] = now_s  # told once in that time
+                self._blame("the guarantee is kept" if who else "the ledger is covered", who, detail)
+
+    def _broken(self, able: Sequence[tuple[Verdict, SimGuest]], ledger: Ledger) -> dict[str, str]:
+        """What could be mended now: guests by name, and the ledger as ''."""
+        broken: dict[str, str] = {}
+        above = spare = 0.0
+        for verdict, guest in able:
+            demand = verdict.demand
+            if demand is None or demand.trust is not Trust.FRESH or guest.target < guest.told_actual:
+                continue  # it is held on doubt, or on its way
+            above += max(0, guest.told_actual - demand.guarantee)
+            if not demand.in_distress:
+                spare += max(0, guest.told_actual - max(verdict.entitlement, demand.need))
+        for verdict, guest in able:
+            has = max(guest.told_actual, guest.target)
+            lacks = verdict.demand.guarantee - has if verdict.demand else 0.0
+            if lacks > OVERDUE_LEAST and ledger.headroom + above > lacks + OVERDUE_LEAST:
+                broken[guest.name] = f"lacks {format_size(lacks)} of its guarantee for {OVERDUE_S:.0f} s"
+        if self._room < -OVERDUE_LEAST and spare > OVERDUE_LEAST * len(able):
+            broken[""] = (
+                f"{format_size(-self._room)} too much, while others have {format_size(spare)} to give"
+            )
+        return broken
 
     def _judge_turns(self, action: SetTarget) -> None:
         now_s = self.world.now_s
@@ -233,6 +285,10 @@ def _reach(guest: SimGuest) -> float:
     be known: a guest that has reset is taken at its word until its driver is back, and so near, it has arrived."""
     near = abs(guest.target - guest.told_actual) <= ARRIVED
     return float(guest.told_actual) if near else max(float(guest.told_actual), guest.target)
+
+
+def _is_quick(guest: SimGuest) -> bool:
+    return guest.balloon.delay_s == 0 and guest.balloon.speed > SLOW
 
 
 def _obeys(guest: SimGuest) -> bool:

@@ -46,6 +46,10 @@ SIZES: Final = (512 * MIB, GIB, GIB, 2 * GIB, 2 * GIB, 4 * GIB, 4 * GIB, 8 * GIB
 SLOWEST_GROWTH: Final = 0.01 * GIB
 FASTEST_GROWTH: Final = 2.0 * GIB
 
+SMALL_WORLDS: Final = 0.2
+SMALL_GUESTS: Final = 0.3
+"""The share of worlds, and of their guests, that begin small."""
+
 CROWDED: Final = 0.92
 """Of what the host has for guests: more than that is asked for only where a world is to be short of memory."""
 
@@ -82,7 +86,7 @@ class _Maker:
                 merging=self._merging(),
                 has_psi=chance.random() < 0.9,
             ),
-            guests=guests,
+            guests=self._begun(guests, Random(f"begins {seed}")),
             troubles=[] if quiet else sorted(self._troubles(guests), key=lambda fault: fault.from_s),
         )
         return ScenarioWorld(
@@ -168,6 +172,16 @@ class _Maker:
             balloon=Balloon(speed=chance.choice((0.1, 0.5, 0.9, 2.0)) * GIB),
             voice=Voice(period_s=chance.choice((1.0, 2.0, 5.0))),
         )
+
+    @staticmethod
+    def _begun(guests: list[SimGuest], chance: Random) -> list[SimGuest]:
+        """Some guests are small when the daemon comes, below what they are promised: another ballooner was at
+        work, or less was promised then. It has dice of its own, for the worlds to stay what they were."""
+        if chance.random() < SMALL_WORLDS:
+            for guest in guests:
+                if chance.random() < SMALL_GUESTS:
+                    guest.actual = guest.target = max(2 * guest.kernel, 0.1 * guest.maximum)
+        return guests
 
     def _demand(self, size: int, at_last: float, herd_s: float | None) -> Path:
         chance = self.chance

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from balloond.config.settings import Amount, Config, HostPolicy
+from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy
 from balloond.model import Reason, SetTarget
+from balloond.policy import pace
 from balloond.sim.guest import SimGuest
 from balloond.sim.invariants import REST_S, TURNS_MOST, Witness
+from balloond.sim.play import ScenarioWorld, Story, play
 from balloond.sim.workload import steady
 from balloond.sim.world import DaemonKilledError, SimHost, SimWorld
 from balloond.units import GIB, MIB
@@ -213,3 +216,26 @@ def test_what_befalls_the_host_is_not_blamed_on_balloond(befalls: Callable[[SimW
     befalls(made)
     made.advance(2.0)
     assert blamed(made) == []
+
+
+def overdue(monkeypatch: pytest.MonkeyPatch, name: str, instead: object) -> set[str]:
+    """The promises that are broken within a quarter of an hour where that part of the pace is another. Three guests
+    have all that they may have, the fourth much less than it is promised."""
+
+    def story() -> Story:
+        made = world(total=13 * GIB, has=4 * GIB, uses=2 * GIB, swap=64 * GIB)
+        made.named("g0").actual = made.named("g0").target = 0.5 * GIB
+        config = replace(CONFIG, defaults=GuestPolicy(minimum=Amount(share=0.4)))
+        return play(ScenarioWorld(name="made", world=made, config=config, duration_s=900.0, step_s=2.0))
+
+    assert story().breaches == ()
+    monkeypatch.setattr(pace, name, instead)
+    return {breach.promise for breach in story().breaches}
+
+
+def test_a_guest_that_stays_below_its_guarantee_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert overdue(monkeypatch, "_grant", lambda *_: None) == {"the guarantee is kept"}
+
+
+def test_a_ledger_that_stays_uncovered_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "the ledger is covered" in overdue(monkeypatch, "_shrink", lambda *_, **__: None)
