@@ -231,8 +231,8 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
         )
     if solvency is not None and solvency.memory_missing:
         yield (
-            "guests that can't be swapped may take more than there is memory; balloonctl status says how much",
-            "over: memory is enough for all guests that can't be swapped",
+            "what can't be swapped may take more than there is memory; balloonctl status says how much",
+            "over: memory is enough for all that can't be swapped",
         )
     if solvency is not None and solvency.swap_missing:
         yield (

@@ -114,9 +114,9 @@ def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
     `source`: what bounds the memory that guests compete for."""
     if solvency["memory_missing"]:
         yield (
-            "  !   Guests that can't be swapped (locked, hugepages, passthrough, confidential, memory.swap.max) "
-            f"may take {format_size(solvency['memory_missing'])} more than there is memory: no swap helps. "
-            "Move one away."
+            "  !   What can't be swapped (locked, hugepages, passthrough, confidential, memory.swap.max), or to "
+            f"zram only, may take {format_size(solvency['memory_missing'])} more than there is memory: no swap "
+            "helps. Move a guest away."
         )
     if solvency["swap_missing"]:
         yield (
@@ -154,7 +154,7 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
         case "host-short":
             yield f"the host is {answer['rung']}: it is short of memory right now"
         case "memory-missing":
-            yield f"{missing} of memory would be missing for what can't be swapped; no swap helps"
+            yield f"{missing} of memory would be missing for what can't be swapped, or to zram only; no swap helps"
         case "hugepages-missing":
             yield f"{missing} of huge pages are missing; see /proc/sys/vm/nr_hugepages"
         case "guarantee":
