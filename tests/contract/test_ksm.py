@@ -169,11 +169,22 @@ def test_a_kernel_that_refuses_is_told_of_and_what_was_set_counts(tree: Root) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "7", '{"found": 1}', '{"found": {"run": "1"}}', '{"found": {"walk": 1}}', '{"put": {}}'],
+    ["[]", "7", '{"found": 1}', '{"found": {"run": "1"}}', '{"found": {"walk": 1}}', '{"put": {}}'],
 )
 def test_a_broken_note_is_none(tree: Root, text: str) -> None:
-    plant(tree.path, {f"/state/{NAME}": text})
+    notes.keep(state(tree) / NAME, json.loads(text))
     assert not merging(tree).noted
+
+
+def test_merging_as_it_was_found_in_another_boot_is_not_put_back(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merging(tree).set(TO)
+    plant(tree.path, old_ksm() | {f"{KSM}/run": "0\n", "/boot_id": "another\n"})
+    monkeypatch.setattr(notes, "BOOT_ID", tree.path / "boot_id")
+    again = merging(tree)
+    assert not again.noted
+    assert list(state(tree).iterdir()) == []
 
 
 def test_a_pages_count_that_an_advisor_is_to_begin_with_is_its_least_for_a_moment() -> None:
@@ -329,6 +340,6 @@ def test_where_ksmd_is_not_to_be_seen_its_cpu_time_is_unknown(tmp_path: Path) ->
 
 def test_the_note_says_for_people_what_was_found(tree: Root) -> None:
     merging(tree).set(TO)
-    noted = json.loads((state(tree) / NAME).read_text())
+    noted = notes.kept(state(tree) / NAME)
     assert noted["found"]["pages_to_scan"] == 100
     assert noted["put"]["pages_to_scan"] == 2000

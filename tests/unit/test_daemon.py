@@ -28,6 +28,7 @@ from balloond import loop
 from balloond.config.settings import Config, Mode
 from balloond.control import ControlServer, NoAnswer, ask
 from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
+from balloond.host import notes
 from balloond.log import Log
 from balloond.model import Guest, Measure, Measured, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
 from balloond.notify import Notifier
@@ -406,16 +407,16 @@ def test_with_a_broken_configuration_what_a_dead_daemon_left_is_put_back_but_not
 ) -> None:
     usual = Config(state_directory=str(tmp_path), control_socket=str(tmp_path / "control.sock"))
     monkeypatch.setattr(daemons, "Config", lambda: usual)
-    config, notes = tmp_path / "balloond.yaml", tmp_path / "limits.json"
+    config, noted = tmp_path / "balloond.yaml", tmp_path / "limits.json"
     config.write_text("mode: asleep\n")
-    gone = {"file": "/sys/fs/cgroup/balloond-none/memory.high", "was": "max", "put": "4096"}
-    notes.write_text(json.dumps({"uuid-web": gone}))
+    gone = {"file": "/sys/fs/cgroup/balloond-none/memory.high", "was": "max", "puts": ["4096"]}
+    notes.keep(noted, {"uuid-web": gone})
     living = ControlServer(usual.control_socket, {})
     assert main(["--config", str(config)]) == 2
     living.close()
-    assert notes.exists() and "is left" in capfd.readouterr().err
+    assert noted.exists() and "is left" in capfd.readouterr().err
     assert main(["--config", str(config)]) == 2
-    assert not notes.exists() and "is put back" in capfd.readouterr().err
+    assert not noted.exists() and "is put back" in capfd.readouterr().err
 
 
 def test_a_directory_that_can_not_be_made_is_told_in_words(
