@@ -252,6 +252,7 @@ class Stance(enum.StrEnum):
     MERGING = "merging"
     RESTING = "resting"  # it did not pay: what is merged is kept, and it is tried again later
     YIELDING = "yielding"  # somebody else sets it: not fought
+    OVERRULED = "overruled"  # likewise, and they merge though the operator wants none: an alert
     OFF = "off"  # the operator wants none, and nothing is merged
     UNMERGING = "unmerging"
     KEPT = "kept"  # the operator wants none, but what is merged has no room apart

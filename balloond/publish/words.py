@@ -104,6 +104,11 @@ def _warnings(status: Status) -> Iterable[str]:
             f"  !   The guarantees ({format_size(ledger['guaranteed'])}) don't fit into the host. "
             "Lower them or move guests away."
         )
+    if host is not None and host["ksm"] is not None and host["ksm"]["stance"] == "overruled":
+        yield (
+            "  !   Somebody else merges equal pages, which ksm.mode `off` rules out. They are not fought: stop "
+            "ksmtuned, MOM, tuned, or whoever else writes 1 to /sys/kernel/mm/ksm/run."
+        )
     if status["solvency"] is not None:
         yield from insolvency(status["solvency"], source=host["source"] if host else "")
     yield from _relieved(status)
