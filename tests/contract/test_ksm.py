@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -272,6 +274,41 @@ def test_what_is_still_being_written_is_nobody_elses_doing(
         assert known is not None
         assert strange(known.put, known.settings) == ()
     one.abort()
+
+
+def test_nobody_goes_on_unmerging_when_the_daemon_is_killed(tree: Root) -> None:
+    program = (
+        "import sys; from pathlib import Path; from balloond.host import ksm\n"
+        "from balloond.host.files import Root\n"
+        "from balloond.model import KsmSettings\n"
+        "ksm.RUN = ('sleep', '60')\n"
+        "merging = ksm.Merging(Root(Path(sys.argv[1])), Path(sys.argv[1]) / 'state')\n"
+        "merging.set(KsmSettings(run=2))\n"
+        "print(vars(merging)['_writer'].pid, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tree.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as daemon:  # fmt: skip
+        assert daemon.stdout is not None
+        unmerger = Path(f"/proc/{int(daemon.stdout.readline())}/cmdline")
+        ends_s = time.monotonic() + 10
+        while not unmerger.read_text().startswith("sleep"):
+            assert time.monotonic() < ends_s
+            time.sleep(0.02)
+        daemon.kill()
+    while unmerger.exists() and unmerger.read_text():  # a dead one that nobody waits for has an empty one
+        assert time.monotonic() < ends_s, "it outlives the daemon"
+        time.sleep(0.02)
+
+
+def test_without_the_program_that_ends_it_with_the_daemon_nothing_is_unmerged(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    result, detail = merging(tree).set(KsmSettings(run=2))
+    assert (result, "setpriv can't be run" in detail) == (Result.REFUSED, True)
+    assert read_ksm_settings(tree).run != 2
 
 
 def test_unmerging_is_ended_before_anything_else_is_written_to_run(
