@@ -507,8 +507,9 @@ def squeezed(number: int) -> Guest:
     )
 
 
-def live(paper: Paper, config: Config, for_s: float = 0.5, reloads: Path | None = None) -> int:
-    """One life of a daemon over `paper`, ended by SIGTERM; half way it reloads its file, where there is one."""
+def live(paper: Paper, config: Config, for_s: float | None = 0.5, reloads: Path | None = None) -> int:
+    """One life of a daemon over `paper`, ended by SIGTERM after `for_s`, or by itself. Half way it reloads
+    its file, where there is one."""
     metrics = Metrics(config.mode)
     log = Log(descriptor=os.open(os.devnull, os.O_WRONLY))
     daemon = Daemon(
@@ -520,8 +521,9 @@ def live(paper: Paper, config: Config, for_s: float = 0.5, reloads: Path | None 
         notifier=Notifier(None),
         log=log,
     )
-    threading.Timer(for_s, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    if reloads is not None:
+    if for_s is not None:
+        threading.Timer(for_s, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    if for_s is not None and reloads is not None:
         threading.Timer(for_s / 2, lambda: os.kill(os.getpid(), signal.SIGHUP)).start()
     try:
         return daemon.run()
@@ -542,6 +544,53 @@ def test_at_the_end_guests_get_what_is_free_and_periods_are_put_back() -> None:
     assert [(action.reason, action.target > 2 * GIB) for action in paper.done[-1:]] == [
         (Reason.FAREWELL, True)
     ]
+
+
+class Broken(Paper):
+    """With bugs in what is named."""
+
+    def __init__(self, *where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def observe(self) -> Snapshot:
+        self.fail("observe")
+        return super().observe()
+
+    def take_up(self) -> tuple[str, ...]:
+        self.fail("take_up")
+        return super().take_up()
+
+    def put_back(self) -> tuple[str, ...]:
+        put_back = super().put_back()
+        self.fail("put_back")
+        return put_back
+
+    def fail(self, where: str) -> None:
+        if where in self.where:
+            raise ZeroDivisionError(where)
+
+
+@pytest.mark.parametrize("where", [("observe",), ("take_up",), ("observe", "put_back")])
+def test_after_a_bug_the_hosts_settings_are_put_back_and_it_ends_with_70_whatever_else_fails(
+    tmp_path: Path, where: tuple[str, ...]
+) -> None:
+    paper = Broken(*where)
+    assert live(paper, replace(QUIET, state_directory=str(tmp_path)), for_s=None) == 70
+    assert paper.put_back_after == [0]
+    assert paper.done == [] and paper.closed
+
+
+def test_after_a_bug_that_can_not_be_reported_the_hosts_settings_are_put_back_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Daemon, "_report_bug", fail)
+    paper = Broken("observe")
+    assert live(paper, replace(QUIET, state_directory=str(tmp_path)), for_s=None) == 70
+    assert paper.put_back_after == [0]
 
 
 def test_in_mode_observe_no_guest_is_touched_even_at_the_end() -> None:
