@@ -182,11 +182,11 @@ class Daemon:
     def run(self) -> int:
         """Turns until a signal ends it. Returns the exit status."""
         self._began()
-        self._tell_left(self._host.take_up())
         try:
+            self._tell_left(self._host.take_up())
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
-            self._report_bug()
+            self._end_for_bug()
             return EXIT_BUG
         self._notifier.stopping()
         self._leave(last)
@@ -318,6 +318,14 @@ class Daemon:
         for detail in left:
             self._log.warning("not put back", what=detail)
 
+    def _end_for_bug(self) -> None:
+        """Reports it, and leaves the host's settings as they were found, which takes nothing of the core."""
+        for step in (self._report_bug, self._put_back):
+            try:
+                step()
+            except Exception as error:  # another bug, or the same one again; the first was told
+                self._log.error("and that failed too", step=step.__name__.strip("_"), because=repr(error))
+
     def _report_bug(self) -> None:
         """Everything that is needed to find out: what was raised, the last tick, and what was seen after it."""
         self._log.error(
@@ -371,7 +379,8 @@ exit status:
   0   stopped by a signal
   1   could not run: another balloond runs, or a directory can't be made
   2   the configuration or the command line is wrong; every fault is told
-  70  a bug: the log says what, and state.directory has broken-tick.jsonl
+  70  a bug: the log says what, and state.directory has broken-tick.jsonl;
+      soft limits and merging are put back, balloons stay as they are
 
 files:
   {DEFAULT_CONFIG}

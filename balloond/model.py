@@ -252,6 +252,7 @@ class Stance(enum.StrEnum):
     MERGING = "merging"
     RESTING = "resting"  # it did not pay: what is merged is kept, and it is tried again later
     YIELDING = "yielding"  # somebody else sets it: not fought
+    OVERRULED = "overruled"  # likewise, and they merge though the operator wants none: an alert
     OFF = "off"  # the operator wants none, and nothing is merged
     UNMERGING = "unmerging"
     KEPT = "kept"  # the operator wants none, but what is merged has no room apart
@@ -501,11 +502,17 @@ class Solvency:
     swap_withheld: int | None = (
         None  # free on disk beside `swap`, but for a bound on guests; None: there is none
     )
+    zram: int = 0  # swap that they may have too, but that keeps in `memory` what it holds
+
+    @property
+    def kept(self) -> int:
+        """What has to stay in memory: what can't be swapped, and of the rest as much as may go to zram."""
+        return self.unswappable + min(self.zram, self.claimed - self.unswappable)
 
     @property
     def memory_missing(self) -> int:
-        """By so much guests that can't be swapped are more than there is memory: no swap helps against it."""
-        return max(0, min(self.unswappable, self.unswappable + self.own + self.reserve - self.memory))
+        """By so much what has to stay in memory is more than there is: no swap helps against it."""
+        return max(0, min(self.kept, self.kept + self.own + self.reserve - self.memory))
 
     @property
     def swap_missing(self) -> int:

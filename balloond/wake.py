@@ -72,20 +72,17 @@ class Pressure:
     """A trigger on memory pressure, of the whole host or of a cgroup; nothing at all on a kernel without PSI.
     The kernel tells of it at most once in a window."""
 
-    def __init__(self, path: str = HOST_PRESSURE) -> None:
+    def __init__(self, host: str = HOST_PRESSURE) -> None:
         self._descriptor: int | None = None
-        self._path = ""
-        self.watch(path)
+        self._path = ""  # what it is set on
+        self._host = host
+        self.watch(host)
 
     def watch(self, path: str) -> None:
-        """From now on that file's pressure, where a trigger can be set there; else the one before stays."""
-        if path == self._path:
-            return
-        self._path = path
-        descriptor = _trigger(path)
-        if descriptor is not None:
-            self.close()
-            self._descriptor = descriptor
+        """From now on that file's pressure, where a trigger can be set there. Else the one before stays, or the
+        host's must do, until the next call: a cgroup may be there again then."""
+        if path != self._path and not self._set_on(path) and self._descriptor is None:
+            self._set_on(self._host)
 
     def lose(self) -> None:
         """Its cgroup is gone: such a descriptor would be ready for ever."""
@@ -99,6 +96,13 @@ class Pressure:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _set_on(self, path: str) -> bool:
+        descriptor = _trigger(path)
+        if descriptor is not None:
+            self.close()
+            self._descriptor, self._path = descriptor, path
+        return descriptor is not None
 
 
 def _trigger(path: str) -> int | None:

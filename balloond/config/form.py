@@ -233,8 +233,8 @@ FORM: Final = Section(
                     name="directory",
                     kind=kinds.DIRECTORY,
                     default="/run/balloond",
-                    words="Where the daemon notes what is to be put back when it stops. It must be lost "
-                    "at a reboot, as /run is.",
+                    words="Where the daemon notes what is to be put back when it stops. Notes "
+                    "of another boot are not followed.",
                 ),
             ),
         ),

@@ -47,10 +47,10 @@ def examine_faults(faults: Iterable[Fault]) -> Iterator[Finding]:
 def _solvency(solvency: Solvency) -> Iterator[Finding]:
     if solvency.memory_missing:
         yield unsafe(
-            f"guests that can't be swapped may take {format_size(solvency.memory_missing)} more than there is",
-            "locked, passed-through and confidential memory, and what a cgroup keeps out of swap, has to fit into "
-            "the host; no swap stands in for it",
-            "move one of them to another host, make it smaller, or let it have swap (memory.swap.max)",
+            f"what can't be swapped may take {format_size(solvency.memory_missing)} more than there is",
+            "locked, passed-through and confidential memory, what a cgroup keeps out of swap, and what goes to "
+            "zram, has to fit into the host; no swap stands in for it",
+            "move a guest to another host, make it or zram smaller, or let it have swap (memory.swap.max)",
         )
     if solvency.swap_missing:
         yield unsafe(

@@ -4,7 +4,7 @@ What was found is on disk before the first write, so that it can be put back by 
 set is read back: what the kernel made of it is what counts as ours, and anything else is somebody else's doing.
 Nothing is decided here. `run` alone is written by a process of its own: the kernel keeps its writer waiting while
 ksmd is in the midst of a step, or while somebody unmerges, which lasts as long as it lasts; and its OOM killer
-takes whoever unmerges first. It stops unmerging when its writer is ended.
+takes whoever unmerges first. It stops unmerging when its writer is ended, which it is if the daemon is killed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ RUN: Final = ("/bin/echo",)
 RUN_MOST_S: Final = 0.5
 """For a write to `run`, and for the end of the one before. The longest step of ksmd takes 0.4 s: 30,000 pages,
 each merged in 14 us."""
+
+LEASH: Final = ("setpriv", "--pdeathsig", "KILL")
+"""Who unmerges ends with the daemon, however that ends: soon there may be no room for what is still merged, and no
+other daemon could stop it, as the kernel lets nobody else write meanwhile. It ends with the thread that began it,
+prctl(2): that is the main one, since turns alone unmerge."""
 
 FILES: Final = {
     "run": "run",
@@ -144,10 +149,13 @@ class Merging:
         self.abort()
         if self._writer is not None:
             raise OSError(errno.EBUSY, "the write before it is still waited for", path)
-        writer = subprocess.Popen(
-            [*RUN, str(value)],
-            stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        command = [*(LEASH if value == 2 else ()), *RUN, str(value)]
+        try:
+            writer = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL
+            )
+        except OSError as failed:
+            raise OSError(failed.errno, f"{command[0]} can't be run: {failed.strerror}", path) from None
         self._writer, self._writing = writer, value
         if value == 2:
             return
@@ -209,7 +217,7 @@ def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]
 def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
     """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
     left at is None while it is being changed."""
-    noted = notes.kept(path)
+    noted = notes.take_up(path)
     if not isinstance(noted, dict):
         return None, None
     found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))

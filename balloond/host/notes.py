@@ -1,14 +1,18 @@
 """What was promised to be put back, on disk before it is changed.
 
-A note is whole or not there, whenever the daemon is killed; it is JSON, and goes with a reboot (state.directory).
+A note is whole or not there, whenever the daemon is killed; it is JSON, and names the boot that it is of. What was
+set in another one went with its kernel and its guests, so a note of another boot is none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def keep(path: Path, note: object) -> None:
@@ -16,24 +20,49 @@ def keep(path: Path, note: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _fresh(path)
     with fresh.open("w") as file:
-        json.dump(note, file)
+        json.dump({"boot": _boot(), "note": note}, file)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
 
 
 def kept(path: Path) -> Any:  # Any: the caller checks what it finds there
-    """The note; None where there is none, or a broken one."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+    """The note; None where there is none, a broken one, or one of another boot."""
+    whole = _whole(path)
+    return whole.get("note") if whole is not None and whole.get("boot") == _boot() else None
+
+
+def take_up(path: Path) -> Any:  # Any: likewise
+    """The note as `kept`, for the only one who writes it from now on: what a killed writer left of one is removed,
+    and one of another boot."""
+    with contextlib.suppress(OSError):  # then they stay, and are no notes
+        _fresh(path).unlink(missing_ok=True)
+        whole = _whole(path)
+        if whole is not None and whole.get("boot") != _boot():
+            path.unlink()
+    return kept(path)
 
 
 def drop(path: Path) -> None:
     """Removes the note, and what a killed writer left of one. Raises OSError when it can't."""
     path.unlink(missing_ok=True)
     _fresh(path).unlink(missing_ok=True)
+
+
+def _whole(path: Path) -> dict[str, Any] | None:
+    try:
+        whole = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return whole if isinstance(whole, dict) else None
+
+
+def _boot() -> str:
+    """Empty where it can't be told: then a note is followed, to be safe."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _fresh(path: Path) -> Path:

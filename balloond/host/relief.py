@@ -16,19 +16,21 @@ memory.max, memory.limit_in_bytes, or any other limit at which the kernel kills.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from balloond.host import notes as on_disk
 from balloond.host.cgroup import SOFT_LIMIT_V1, SOFT_LIMIT_V2, TREE, Place, guest_directory
 from balloond.host.files import Root, number_after, number_in
-from balloond.host.notes import keep, kept
 from balloond.model import LimitSoftly, Reclaim, Result
-from balloond.units import PAGE, format_size
+from balloond.units import format_size
 
 NAME: Final = "limits.json"
 
@@ -48,6 +50,9 @@ LIMIT_MOST_S: Final = 0.2
 """For setting a soft limit. v2 sets it at once, and then reclaims down to it in the writer's time: that is cut
 off here, the guest itself goes on with it."""
 
+KERNEL_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+"""Limits are whole ones of these: what is not the kernel rounds, and it would be taken for somebody else's."""
+
 LOOK_S: Final = 0.005
 """Between two looks at how far it got: at 4 GB/s, faster than any swap, 20 MB too much go."""
 
@@ -58,7 +63,9 @@ class Note:
 
     file: str
     was: str
-    put: str
+    puts: tuple[
+        str, ...
+    ]  # any of these may stand there: also what is being replaced, until the new one is seen
 
 
 class Relief:
@@ -121,18 +128,24 @@ class Relief:
         if found is None:
             return Result.REFUSED, f"{file} can't be read"
         known = self._notes.get(measure.uuid)
-        ours = known is not None and (known.file, known.put) == (file, found.strip())
-        was = known.was if known is not None and ours else found.strip()
+        stands = found.strip()
+        ours = known is not None and known.file == file and stands in known.puts
+        was = known.was if known is not None and ours else stands
         if (tighter := number_in(was)) is not None and tighter <= measure.limit:
             result, detail = self._lift(measure.uuid)  # nothing, but where ours became the wider one
             return result, detail or f"a tighter one stands: {format_size(tighter)}"
-        note = Note(file=file, was=was, put=str(measure.limit // PAGE * PAGE))
+        put = str(measure.limit // KERNEL_PAGE * KERNEL_PAGE)
+        note = Note(file=file, was=was, puts=(stands, put) if ours and stands != put else (put,))
         try:
             self._note({**self._notes, measure.uuid: note})
             self._owed = [uuid for uuid in self._owed if uuid != measure.uuid]
-            return self._set(measure.uuid, note.file, note.put)
+            result, detail = self._set(measure.uuid, file, put)
         except OSError as failed:
             return Result.REFUSED, str(failed)
+        if result is Result.DONE and note.puts != (put,):
+            with contextlib.suppress(OSError):  # the other one merely stays noted
+                self._note({**self._notes, measure.uuid: replace(note, puts=(put,))})
+        return result, detail
 
     def put_back(self) -> tuple[str, ...]:
         """Ends what is under way, and lifts every soft limit that we, or a daemon before us, set. Says what can't
@@ -185,7 +198,7 @@ class Relief:
             return Result.TIMED_OUT, f"{note.file}: the kernel still works on what was written before"
         found = self._root.text(note.file)
         try:
-            if found is not None and found.strip() == note.put:  # else somebody else's, or the guest is gone
+            if found is not None and found.strip() in note.puts:  # else somebody else's, or the guest is gone
                 if note.was.isdecimal() and note.file.endswith(
                     SOFT_LIMIT_V2
                 ):  # the kernel reclaims down to it
@@ -207,9 +220,9 @@ class Relief:
 
     def _note(self, notes: dict[str, Note]) -> None:
         if notes:
-            keep(self._path, {uuid: asdict(note) for uuid, note in notes.items()})
+            on_disk.keep(self._path, {uuid: asdict(note) for uuid, note in notes.items()})
         else:
-            self._path.unlink(missing_ok=True)
+            on_disk.drop(self._path)
         self._notes = notes
 
 
@@ -260,7 +273,7 @@ class _Reclaiming:
         usage = "memory.usage_in_bytes" if self._v1 else "memory.current"
         stat = self._root.text(f"{self.directory}/memory.stat") if self._v1 else None
         pages = number_after("total_pgpgout ", stat) or 0
-        return self._root.number(f"{self.directory}/{usage}") or 0, pages * PAGE
+        return self._root.number(f"{self.directory}/{usage}") or 0, pages * KERNEL_PAGE
 
 
 def _write(path: str, text: str, most_s: float) -> subprocess.Popen[bytes]:
@@ -276,8 +289,10 @@ def _write(path: str, text: str, most_s: float) -> subprocess.Popen[bytes]:
 def _read(path: Path) -> dict[str, Note]:
     try:
         notes = {
-            str(uuid): Note(file=str(note["file"]), was=str(note["was"]), put=str(note["put"]))
-            for uuid, note in kept(path).items()
+            str(uuid): Note(
+                file=str(note["file"]), was=str(note["was"]), puts=tuple(str(put) for put in note["puts"])
+            )
+            for uuid, note in on_disk.take_up(path).items()
         }
     except (AttributeError, TypeError, KeyError):
         return {}  # none, or a broken one: then nothing is known that could be put back

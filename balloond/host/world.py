@@ -352,9 +352,12 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
     withheld = None
     if look.swap is not None:
-        withheld = max(0, disk_free - look.swap.free)
-        swap_total, disk_total = min(swap_total, look.swap.total), min(disk_total, look.swap.total)
-        swap_free, disk_free = min(swap_free, look.swap.free), min(disk_free, look.swap.free)
+        zram = figures.swap  # may use a bound up first, so that only what is left of it is surely on disk
+        had = disk_free
+        disk_total = min(disk_total, max(0, look.swap.total - zram.zram_total))
+        disk_free = min(disk_free, disk_total, max(0, look.swap.free - zram.zram_free))
+        swap_total, swap_free = min(swap_total, look.swap.total), min(swap_free, look.swap.free)
+        withheld = had - disk_free
     if source is PoolSource.OPERATOR and operators is not None:
         total = operators
         available = min(available, max(0, operators - _occupied(guests, figures)))

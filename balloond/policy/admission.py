@@ -97,6 +97,7 @@ def _with(before: Solvency, asked: Asked) -> Solvency:
         claimed=before.claimed + claim.size,
         unswappable=before.unswappable + claim.pinned,
         swap_withheld=before.swap_withheld,
+        zram=before.zram,
     )
 
 

@@ -3,8 +3,9 @@
 Benefit is what is saved for good; cost is ksmd's CPU time and the pages that writes tear apart again, which count
 against the benefit. It goes faster the worse it is on the host, within a share of one processor that is measured:
 what a page costs ksmd differs by forty times between one that it skips and one that it merges. What does not pay
-rests, and what is merged is kept. Somebody else who sets the same knobs is yielded to, never fought. This module
-must never unmerge without the room for all that is merged, with the pool to spare.
+rests, and what is merged is kept. Somebody else who sets the same knobs is yielded to, never fought; but who
+merges where the operator wants none is told of as long as it lasts. This module must never unmerge without the
+room for all that is merged, with the pool to spare.
 """
 
 from __future__ import annotations
@@ -170,8 +171,11 @@ def steer(
         change: KsmSettings | None = over(replace(ksm.settings, run=1 if ksm.run == 1 else 0), to)
     else:
         change = to and differing(to, ksm.settings)
+    stance, why = course.stance, course.why
+    if policy.mode is KsmMode.OFF and stance is Stance.YIELDING and ksm.run == 1:
+        stance, why = Stance.OVERRULED, f"guests' pages are merged against the mode: {why}"
     verdict = MergingVerdict(
-        mode=policy.mode.value, stance=course.stance, words=course.why,
+        mode=policy.mode.value, stance=stance, words=why,
         cap=cap if course.stance is Stance.MERGING else None, used=gauge.used, memory=course,
     )  # fmt: skip
     return verdict, SetMerging(to=change, words=course.why) if change else None

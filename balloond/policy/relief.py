@@ -96,7 +96,7 @@ def relieve(
     """What is to be done now. `measured`: what came of the tick before; `elapsed_s`: how long ago that was."""
     here = {holder.guest.uuid for holder in holders}
     settled = settle(before, measured)
-    limits = tuple(limit for limit in settled.limits if limit.uuid in here)
+    limits = settled.limits
     deaf = tuple(uuid for uuid in settled.deaf if uuid in here)
     if rung < Rung.ORANGE and not limits:
         return Relief(), ()
@@ -176,11 +176,11 @@ def _is_roomy(free: int, pool: int) -> bool:
 
 def _is_free(limit: LimitSoftly, holders: Sequence[Holder], host: Host) -> bool:
     """Whether the limit is being lifted already, or its guest follows the balloon again, is none of ours to limit
-    any more, or lives anew."""
+    any more, lives anew, or is not here: a list may lack one that lives on, limited for good."""
     if limit.limit is None:
         return True
     its = [holder for holder in holders if holder.guest.uuid == limit.uuid]
-    return any(
+    return not its or any(
         holder.follows or not _may_stay_limited(holder, host) or holder.guest.incarnation != limit.incarnation
         for holder in its
     )
@@ -289,5 +289,5 @@ def _limits(
 
 
 def _lift(limit: LimitSoftly) -> LimitSoftly:
-    words = "the host is better, its balloon follows again, or it was started anew"
+    words = "the host is better, its balloon follows again, or it was started anew or is gone"
     return replace(limit, limit=None, words=words)

@@ -6,7 +6,7 @@ A balloon is advice: a reboot, deflate-on-oom or malice takes the memory back wi
 holds, guests alone cannot bring the host to its OOM killer, whatever their balloons do; otherwise no program
 in user space can promise it. So nothing counts here that a guest can undo (balloons, merged pages) or that
 lives off the very memory which is short (zram, zswap's pool), and whoever can't be swapped, or only in part
-(its cgroup's limit), has to fit into memory.
+(its cgroup's limit), has to fit into memory, and so has what may go to zram, since the kernel fills that first.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
     inside = [guest for guest in guests if guest.in_pool]
     claims = tuple(claim(guest) for guest in inside)
     others = [claim(guest) for guest in guests if not guest.in_pool]
-    beyond = max(0, sum(each.size for each in others) - host.outside)
+    outside = host.outside - sum(each.size for each in others)
+    beyond = max(0, -outside)
     swap = _swap(host, sum(guest.swapped or 0 for guest in inside))
     return Solvency(
         memory=host.total,
@@ -57,6 +58,7 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
         claimed=sum(each.size for each in claims) + beyond,
         unswappable=sum(each.pinned for each in claims) + min(beyond, sum(each.pinned for each in others)),
         swap_withheld=host.swap_withheld,
+        zram=max(0, host.zram_total - max(0, outside)),  # no cgroup is charged for what it holds
     )
 
 

@@ -278,7 +278,7 @@ _SOLVENCY: Final[tuple[tuple[str, str, Callable[[Solvency], float]], ...]] = (
     ("swap_missing_bytes", "Swap on disk that would be missing.", lambda solvency: solvency.swap_missing),
     (
         "memory_missing_bytes",
-        "Memory missing for guests that can't be swapped.",
+        "Memory missing for what can't be swapped, or to zram only.",
         lambda solvency: solvency.memory_missing,
     ),
 )

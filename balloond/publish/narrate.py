@@ -231,8 +231,8 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
         )
     if solvency is not None and solvency.memory_missing:
         yield (
-            "guests that can't be swapped may take more than there is memory; balloonctl status says how much",
-            "over: memory is enough for all guests that can't be swapped",
+            "what can't be swapped may take more than there is memory; balloonctl status says how much",
+            "over: memory is enough for all that can't be swapped",
         )
     if solvency is not None and solvency.swap_missing:
         yield (
@@ -240,8 +240,13 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
             "over: memory and swap are enough for all guests' maxima",
         )
     merging = tick.decision.merging
-    if merging is not None and merging.stance is Stance.YIELDING:
+    if merging is not None and merging.stance in (Stance.YIELDING, Stance.OVERRULED):
         yield "somebody else sets merging too; it is left to them", "over: nobody else sets merging any more"
+    if merging is not None and merging.stance is Stance.OVERRULED:
+        yield (
+            "GUESTS' PAGES ARE MERGED by somebody else, though the mode is off; stop ksmtuned, MOM or tuned",
+            "over: guests' pages were merged by somebody else, though the mode is off",
+        )
     if merging is not None and merging.stance is Stance.KEPT and merging.mode == "off":
         yield (
             "merging is off, and what is merged stays so for want of room",

@@ -104,6 +104,11 @@ def _warnings(status: Status) -> Iterable[str]:
             f"  !   The guarantees ({format_size(ledger['guaranteed'])}) don't fit into the host. "
             "Lower them or move guests away."
         )
+    if host is not None and host["ksm"] is not None and host["ksm"]["stance"] == "overruled":
+        yield (
+            "  !   Somebody else merges equal pages, which ksm.mode `off` rules out. They are not fought: stop "
+            "ksmtuned, MOM, tuned, or whoever else writes 1 to /sys/kernel/mm/ksm/run."
+        )
     if status["solvency"] is not None:
         yield from insolvency(status["solvency"], source=host["source"] if host else "")
     yield from _relieved(status)
@@ -114,9 +119,9 @@ def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
     `source`: what bounds the memory that guests compete for."""
     if solvency["memory_missing"]:
         yield (
-            "  !   Guests that can't be swapped (locked, hugepages, passthrough, confidential, memory.swap.max) "
-            f"may take {format_size(solvency['memory_missing'])} more than there is memory: no swap helps. "
-            "Move one away."
+            "  !   What can't be swapped (locked, hugepages, passthrough, confidential, memory.swap.max), or to "
+            f"zram only, may take {format_size(solvency['memory_missing'])} more than there is memory: no swap "
+            "helps. Move a guest away."
         )
     if solvency["swap_missing"]:
         yield (
@@ -154,7 +159,7 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
         case "host-short":
             yield f"the host is {answer['rung']}: it is short of memory right now"
         case "memory-missing":
-            yield f"{missing} of memory would be missing for what can't be swapped; no swap helps"
+            yield f"{missing} of memory would be missing for what can't be swapped, or to zram only; no swap helps"
         case "hugepages-missing":
             yield f"{missing} of huge pages are missing; see /proc/sys/vm/nr_hugepages"
         case "guarantee":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -169,11 +171,22 @@ def test_a_kernel_that_refuses_is_told_of_and_what_was_set_counts(tree: Root) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "7", '{"found": 1}', '{"found": {"run": "1"}}', '{"found": {"walk": 1}}', '{"put": {}}'],
+    ["[]", "7", '{"found": 1}', '{"found": {"run": "1"}}', '{"found": {"walk": 1}}', '{"put": {}}'],
 )
 def test_a_broken_note_is_none(tree: Root, text: str) -> None:
-    plant(tree.path, {f"/state/{NAME}": text})
+    notes.keep(state(tree) / NAME, json.loads(text))
     assert not merging(tree).noted
+
+
+def test_merging_as_it_was_found_in_another_boot_is_not_put_back(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merging(tree).set(TO)
+    plant(tree.path, old_ksm() | {f"{KSM}/run": "0\n", "/boot_id": "another\n"})
+    monkeypatch.setattr(notes, "BOOT_ID", tree.path / "boot_id")
+    again = merging(tree)
+    assert not again.noted
+    assert list(state(tree).iterdir()) == []
 
 
 def test_a_pages_count_that_an_advisor_is_to_begin_with_is_its_least_for_a_moment() -> None:
@@ -263,6 +276,41 @@ def test_what_is_still_being_written_is_nobody_elses_doing(
     one.abort()
 
 
+def test_nobody_goes_on_unmerging_when_the_daemon_is_killed(tree: Root) -> None:
+    program = (
+        "import sys; from pathlib import Path; from balloond.host import ksm\n"
+        "from balloond.host.files import Root\n"
+        "from balloond.model import KsmSettings\n"
+        "ksm.RUN = ('sleep', '60')\n"
+        "merging = ksm.Merging(Root(Path(sys.argv[1])), Path(sys.argv[1]) / 'state')\n"
+        "merging.set(KsmSettings(run=2))\n"
+        "print(vars(merging)['_writer'].pid, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tree.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as daemon:  # fmt: skip
+        assert daemon.stdout is not None
+        unmerger = Path(f"/proc/{int(daemon.stdout.readline())}/cmdline")
+        ends_s = time.monotonic() + 10
+        while not unmerger.read_text().startswith("sleep"):
+            assert time.monotonic() < ends_s
+            time.sleep(0.02)
+        daemon.kill()
+    while unmerger.exists() and unmerger.read_text():  # a dead one that nobody waits for has an empty one
+        assert time.monotonic() < ends_s, "it outlives the daemon"
+        time.sleep(0.02)
+
+
+def test_without_the_program_that_ends_it_with_the_daemon_nothing_is_unmerged(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    result, detail = merging(tree).set(KsmSettings(run=2))
+    assert (result, "setpriv can't be run" in detail) == (Result.REFUSED, True)
+    assert read_ksm_settings(tree).run != 2
+
+
 def test_unmerging_is_ended_before_anything_else_is_written_to_run(
     tree: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +377,6 @@ def test_where_ksmd_is_not_to_be_seen_its_cpu_time_is_unknown(tmp_path: Path) ->
 
 def test_the_note_says_for_people_what_was_found(tree: Root) -> None:
     merging(tree).set(TO)
-    noted = json.loads((state(tree) / NAME).read_text())
+    noted = notes.kept(state(tree) / NAME)
     assert noted["found"]["pages_to_scan"] == 100
     assert noted["put"]["pages_to_scan"] == 2000

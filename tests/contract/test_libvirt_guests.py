@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from balloond.host.guests import Guests
+from balloond.host.notes import kept
 from balloond.model import FaultKind, Obstacle, Result, State
 from balloond.units import MIB
 from tests.contract.tiny_guests import (
@@ -206,7 +206,7 @@ def test_a_period_is_noted_set_and_put_back(stable: Stable, watch: Watch, tmp_pa
     watch.see(active=True)
     assert watch.see(active=True)[silent.uuid].statistics_period_s == 2
     assert (period_of(silent), period_of(chosen)) == (2, 7)
-    assert json.loads((tmp_path / "periods.json").read_text()) == {silent.uuid: {"was": 0, "put": 2}}
+    assert kept(tmp_path / "periods.json") == {silent.uuid: {"was": 0, "put": 2}}
     watch.guests.restore_periods(2.0)
     assert (period_of(silent), period_of(chosen)) == (0, 7)
     assert not (tmp_path / "periods.json").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -13,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from balloond.host import notes
 from balloond.host import relief as edge
 from balloond.host.cgroup import Place, place_in
 from balloond.host.files import Root
 from balloond.host.relief import NAME, RECLAIM_MOST_S, Relief
 from balloond.model import LimitSoftly, Reclaim, Result
-from balloond.units import GIB, MIB, PAGE
+from balloond.units import GIB, KIB, MIB, PAGE
 from tests.contract.real_cgroup import real_cgroup
 from tests.fixtures.hosts import V1, V2, WEB, cgroup_v1, cgroup_v2, on_v1, on_v2, plant, scope
 
@@ -223,7 +223,7 @@ def test_the_limit_that_was_there_is_on_disk_before_another_is_set(
     monkeypatch.setattr(edge, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
         Relief(Root(tree), state).limit(limit(GIB), ON_V2)
-    assert json.loads((state / NAME).read_text()) == {WEB: {"file": HIGH, "was": "max", "put": str(GIB)}}
+    assert notes.kept(state / NAME) == {WEB: {"file": HIGH, "was": "max", "puts": [str(GIB)]}}
 
 
 def test_a_limit_that_cannot_be_noted_is_not_set(tree: Path, state: Path) -> None:
@@ -247,6 +247,48 @@ def test_a_limit_set_twice_is_put_back_to_what_was_there_at_first(tree: Path, st
     relief.limit(limit(2 * GIB), ON_V2)
     relief.put_back()
     assert text(tree, HIGH).strip() == str(3 * GIB)
+
+
+def test_killed_while_a_limit_of_ours_is_replaced_the_next_daemon_lifts_the_former_too(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Relief(Root(tree), state).limit(limit(2 * GIB), ON_V2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(edge, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Relief(Root(tree), state).limit(limit(GIB), ON_V2)
+    assert text(tree, HIGH) == str(2 * GIB)
+    monkeypatch.undo()
+    assert Relief(Root(tree), state).put_back() == ()
+    assert text(tree, HIGH) == "max"
+    assert list(state.iterdir()) == []
+
+
+def test_a_limit_that_ours_was_seen_to_replace_is_ours_no_more(tree: Path, state: Path) -> None:
+    relief = Relief(Root(tree), state)
+    relief.limit(limit(2 * GIB), ON_V2)
+    relief.limit(limit(GIB), ON_V2)
+    plant(tree, {HIGH: f"{2 * GIB}\n"})
+    relief.put_back()
+    assert text(tree, HIGH) == f"{2 * GIB}\n"
+
+
+def test_a_limit_is_whole_pages_of_the_kernels_own_size(
+    tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "KERNEL_PAGE", 64 * KIB)
+    assert Relief(Root(tree), state).limit(limit(GIB + 60 * KIB), ON_V2) == (Result.DONE, "")
+    assert text(tree, HIGH) == str(GIB)
+
+
+def test_what_a_killed_writer_left_of_the_first_note_is_gone_after_a_stop(tree: Path, state: Path) -> None:
+    state.mkdir()
+    (state / f".{NAME}.new").write_text("{")
+    assert Relief(Root(tree), state).put_back() == ()
+    assert list(state.iterdir()) == []
 
 
 def test_a_limit_that_somebody_else_has_since_set_is_theirs(tree: Path, state: Path) -> None:
@@ -391,19 +433,20 @@ def test_a_limit_that_does_not_take_is_told(tree: Path, state: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "notes",
+    "noted",
     [
         "nonsense",
         "[]",
         '{"a": 1}',
-        '{"a": {"file": "/etc/passwd", "was": "x", "put": "y"}}',
-        '{"a": {"file": "/sys/fs/cgroup/a/memory.max", "was": "x", "put": "y"}}',
+        '{"a": {"file": "/etc/passwd", "was": "x", "puts": ["y"]}}',
+        '{"a": {"file": "/sys/fs/cgroup/a/memory.max", "was": "x", "puts": ["y"]}}',
         '{"a": {"file": "/sys/fs/cgroup/a/memory.high"}}',
+        '{"a": {"file": "/sys/fs/cgroup/a/memory.high", "was": "x", "puts": 7}}',
     ],
 )
-def test_notes_that_are_not_ours_are_not_followed(tree: Path, state: Path, notes: str) -> None:
+def test_notes_that_are_not_ours_are_not_followed(tree: Path, state: Path, noted: str) -> None:
     state.mkdir()
-    (state / NAME).write_text(notes)
+    (state / NAME).write_text(f'{{"boot": "{notes.BOOT_ID.read_text().strip()}", "note": {noted}}}')
     assert Relief(Root(tree), state).notes == {}
 
 

@@ -64,6 +64,12 @@ def test_one_that_cannot_be_swapped_has_to_fit_into_memory(held: Held) -> None:
     assert answer(asked(7 * GIB), host=ROOMY).admitted
 
 
+def test_one_that_may_go_to_zram_has_to_fit_into_memory_as_far_as_that() -> None:
+    zram = replace(ROOMY, swap_total=72 * GIB, swap_free=72 * GIB, zram_total=8 * GIB, zram_free=8 * GIB)
+    assert answer(asked(5 * GIB), host=zram).admitted
+    assert why(answer(asked(9 * GIB), host=zram)) == [(Objection.MEMORY, 8 * GIB - FREE)]
+
+
 def test_one_in_huge_pages_needs_as_many_set_aside_and_free() -> None:
     assert why(answer(asked(2 * GIB, Held.HUGEPAGES))) == [(Objection.HUGE_PAGES, 2 * GIB)]
     given = answer(asked(7 * GIB, Held.HUGEPAGES), host=replace(sealed.HOST, huge_free=7 * GIB))

@@ -28,6 +28,7 @@ from balloond import loop
 from balloond.config.settings import Config, Mode
 from balloond.control import ControlServer, NoAnswer, ask
 from balloond.daemon import Daemon, Settings, answer_admission, in_short, main
+from balloond.host import notes
 from balloond.log import Log
 from balloond.model import Guest, Measure, Measured, Outcome, Reason, Result, SetTarget, Snapshot, Statistics
 from balloond.notify import Notifier
@@ -406,16 +407,16 @@ def test_with_a_broken_configuration_what_a_dead_daemon_left_is_put_back_but_not
 ) -> None:
     usual = Config(state_directory=str(tmp_path), control_socket=str(tmp_path / "control.sock"))
     monkeypatch.setattr(daemons, "Config", lambda: usual)
-    config, notes = tmp_path / "balloond.yaml", tmp_path / "limits.json"
+    config, noted = tmp_path / "balloond.yaml", tmp_path / "limits.json"
     config.write_text("mode: asleep\n")
-    gone = {"file": "/sys/fs/cgroup/balloond-none/memory.high", "was": "max", "put": "4096"}
-    notes.write_text(json.dumps({"uuid-web": gone}))
+    gone = {"file": "/sys/fs/cgroup/balloond-none/memory.high", "was": "max", "puts": ["4096"]}
+    notes.keep(noted, {"uuid-web": gone})
     living = ControlServer(usual.control_socket, {})
     assert main(["--config", str(config)]) == 2
     living.close()
-    assert notes.exists() and "is left" in capfd.readouterr().err
+    assert noted.exists() and "is left" in capfd.readouterr().err
     assert main(["--config", str(config)]) == 2
-    assert not notes.exists() and "is put back" in capfd.readouterr().err
+    assert not noted.exists() and "is put back" in capfd.readouterr().err
 
 
 def test_a_directory_that_can_not_be_made_is_told_in_words(
@@ -506,8 +507,9 @@ def squeezed(number: int) -> Guest:
     )
 
 
-def live(paper: Paper, config: Config, for_s: float = 0.5, reloads: Path | None = None) -> int:
-    """One life of a daemon over `paper`, ended by SIGTERM; half way it reloads its file, where there is one."""
+def live(paper: Paper, config: Config, for_s: float | None = 0.5, reloads: Path | None = None) -> int:
+    """One life of a daemon over `paper`, ended by SIGTERM after `for_s`, or by itself. Half way it reloads
+    its file, where there is one."""
     metrics = Metrics(config.mode)
     log = Log(descriptor=os.open(os.devnull, os.O_WRONLY))
     daemon = Daemon(
@@ -519,8 +521,9 @@ def live(paper: Paper, config: Config, for_s: float = 0.5, reloads: Path | None 
         notifier=Notifier(None),
         log=log,
     )
-    threading.Timer(for_s, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    if reloads is not None:
+    if for_s is not None:
+        threading.Timer(for_s, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    if for_s is not None and reloads is not None:
         threading.Timer(for_s / 2, lambda: os.kill(os.getpid(), signal.SIGHUP)).start()
     try:
         return daemon.run()
@@ -541,6 +544,53 @@ def test_at_the_end_guests_get_what_is_free_and_periods_are_put_back() -> None:
     assert [(action.reason, action.target > 2 * GIB) for action in paper.done[-1:]] == [
         (Reason.FAREWELL, True)
     ]
+
+
+class Broken(Paper):
+    """With bugs in what is named."""
+
+    def __init__(self, *where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def observe(self) -> Snapshot:
+        self.fail("observe")
+        return super().observe()
+
+    def take_up(self) -> tuple[str, ...]:
+        self.fail("take_up")
+        return super().take_up()
+
+    def put_back(self) -> tuple[str, ...]:
+        put_back = super().put_back()
+        self.fail("put_back")
+        return put_back
+
+    def fail(self, where: str) -> None:
+        if where in self.where:
+            raise ZeroDivisionError(where)
+
+
+@pytest.mark.parametrize("where", [("observe",), ("take_up",), ("observe", "put_back")])
+def test_after_a_bug_the_hosts_settings_are_put_back_and_it_ends_with_70_whatever_else_fails(
+    tmp_path: Path, where: tuple[str, ...]
+) -> None:
+    paper = Broken(*where)
+    assert live(paper, replace(QUIET, state_directory=str(tmp_path)), for_s=None) == 70
+    assert paper.put_back_after == [0]
+    assert paper.done == [] and paper.closed
+
+
+def test_after_a_bug_that_can_not_be_reported_the_hosts_settings_are_put_back_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Daemon, "_report_bug", fail)
+    paper = Broken("observe")
+    assert live(paper, replace(QUIET, state_directory=str(tmp_path)), for_s=None) == 70
+    assert paper.put_back_after == [0]
 
 
 def test_in_mode_observe_no_guest_is_touched_even_at_the_end() -> None:

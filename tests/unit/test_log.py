@@ -250,6 +250,19 @@ def test_another_tuner_and_pages_that_stay_merged_are_conditions(page: Page) -> 
     assert "WARNING merging is off, and what is merged stays so for want of room" in told
 
 
+def test_that_somebody_merges_against_the_mode_is_told_when_it_begins_and_when_it_ends(page: Page) -> None:
+    narrator = Narrator(page.log())
+    narrator.publish(sealed.tick(merging=merging(Stance.YIELDING, "", mode="off")))
+    assert not any("GUESTS' PAGES" in line for line in page.fresh())
+    for number in range(2, 5):
+        narrator.publish(sealed.tick(number=number, merging=merging(Stance.OVERRULED, "", mode="off")))
+    told = page.fresh()
+    assert len([line for line in told if line.startswith("WARNING GUESTS' PAGES ARE MERGED")]) == 1
+    assert not any("over: nobody else sets merging" in line for line in told)
+    narrator.publish(sealed.tick(number=5, merging=merging(Stance.KEPT, "", mode="off")))
+    assert "WARNING over: guests' pages were merged by somebody else, though the mode is off" in page.fresh()
+
+
 def test_a_kernel_that_refuses_is_told_of_once(page: Page) -> None:
     narrator = Narrator(page.log())
     refused = Measured(

@@ -343,9 +343,35 @@ def test_another_tuner_is_noticed_and_left_to_it(policy: KsmPolicy) -> None:
     run(ksmd, policy, Rung.YELLOW, 20)
     ksmd.meddle(run=1, pages_to_scan=1250)
     assert [ksmd.tick(policy, Rung.YELLOW) for _ in range(60)] == [None] * 60
-    assert stance(ksmd) is Stance.YIELDING
+    assert stance(ksmd) in (Stance.YIELDING, Stance.OVERRULED)
     assert "somebody else sets" in ksmd.told[-1].words
     assert ksmd.told[-1].cap is None
+
+
+def test_who_merges_where_the_operator_wants_none_is_not_fought_but_told_of_as_long_as_it_lasts() -> None:
+    ksmd = Ksmd(candidates=GIB, settings=replace(FOUND, run=1))
+    run(ksmd, OFF, Rung.GREEN, 20)
+    ksmd.meddle(pages_to_scan=7)
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is Stance.YIELDING  # nothing is merged by that
+    ksmd.meddle(run=1)
+    for _ in range(20):
+        run(ksmd, OFF, Rung.GREEN, 60)
+        assert stance(ksmd) is Stance.OVERRULED
+    ksmd.meddle(run=0)
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is Stance.YIELDING
+    run(ksmd, OFF, Rung.GREEN, YIELD_S + 20)
+    assert stance(ksmd) is not Stance.YIELDING
+    assert Stance.OVERRULED not in [told.stance for told in ksmd.told[-2:]]
+
+
+def test_who_merges_where_the_operator_lets_merging_be_steered_is_only_yielded_to() -> None:
+    ksmd = Ksmd(candidates=GIB)
+    run(ksmd, STEER, Rung.YELLOW, 20)
+    ksmd.meddle(pages_to_scan=7, run=1)
+    ksmd.tick(STEER, Rung.YELLOW)
+    assert stance(ksmd) is Stance.YIELDING
 
 
 def test_a_tuner_that_goes_on_is_never_fought() -> None:
@@ -494,6 +520,18 @@ def test_who_else_is_at_work_and_what_is_left_alone_is_said() -> None:
         Stance.YIELDING,
         "somebody else sets pages_to_scan, sleep_ms (ksmtuned, MOM, tuned, a person?): "
         "left to them while they do",
+    )
+
+
+def test_who_merges_against_the_operators_word_is_said() -> None:
+    ksmd = Ksmd(settings=replace(FOUND, run=1))
+    run(ksmd, OFF, Rung.GREEN, 4)
+    ksmd.meddle(run=1)
+    ksmd.tick(OFF, Rung.GREEN)
+    assert words(ksmd) == (
+        Stance.OVERRULED,
+        "guests' pages are merged against the mode: somebody else sets run "
+        "(ksmtuned, MOM, tuned, a person?): left to them while they do",
     )
 
 

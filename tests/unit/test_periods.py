@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from balloond.host import notes
 from balloond.host.periods import NAME, Note, Periods
 
 NOTE = Note(was=0, put=2)
@@ -25,11 +26,9 @@ def test_the_last_note_dropped_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "7", '{"a": 0}', '{"a": {"was": 0}}', '{"a": {"was": "x", "put": 1}}']
-)
-def test_a_broken_file_is_no_notes(tmp_path: Path, text: str) -> None:
-    (tmp_path / NAME).write_text(text)
+@pytest.mark.parametrize("note", [None, [], 7, {"a": 0}, {"a": {"was": 0}}, {"a": {"was": "x", "put": 1}}])
+def test_broken_notes_are_none(tmp_path: Path, note: object) -> None:
+    notes.keep(tmp_path / NAME, note)
     assert Periods(tmp_path).notes == {}
 
 

@@ -341,8 +341,25 @@ def test_a_limit_that_may_yet_be_set_is_in_force() -> None:
     assert lifts(relieve(LIMITED, came, [hog], HOST, LEDGER, Rung.GREEN, elapsed_s=1)[1]) == ["hog"]
 
 
-def test_the_limit_of_a_guest_that_is_gone_is_forgotten() -> None:
-    assert relieve(LIMITED, (), [], HOST, LEDGER, Rung.RED, elapsed_s=1) == (Relief(), ())
+@pytest.mark.parametrize(
+    ("result", "over"), [(Result.DONE, True), (Result.GONE, True), (Result.REFUSED, False)]
+)
+def test_the_limit_of_a_guest_that_is_not_on_the_list_is_lifted_as_it_may_live_on(
+    result: Result, over: bool
+) -> None:
+    relief, measures = relieve(LIMITED, (), [], HOST, LEDGER, Rung.RED, elapsed_s=1)
+    assert lifts(measures) == ["hog"]
+    came = (Measured(measure=measures[0], result=result),)
+    relief, measures = relieve(relief, came, [], HOST, LEDGER, Rung.RED, elapsed_s=1)
+    assert (relief == Relief()) is over
+    assert lifts(measures) == ([] if over else ["hog"])
+
+
+def test_a_guest_that_one_list_lacked_is_limited_anew_where_it_still_holds_too_much() -> None:
+    relief, _ = relieve(LIMITED, (), [], HOST, LEDGER, Rung.RED, elapsed_s=1)
+    relief, measures = relieve(relief, (), [wild("hog", 8 * GIB)], HOST, LEDGER, Rung.RED, elapsed_s=1)
+    assert [each.limit is None for each in measures if isinstance(each, LimitSoftly)] == [True, False]
+    assert [each.limit is None for each in relief.limits] == [False]
 
 
 @pytest.mark.parametrize("result", [Result.REFUSED, Result.GONE])

@@ -58,6 +58,30 @@ def test_zram_counts_as_nothing() -> None:
     assert judged(guest(), host=both).swap == 2 * GIB
 
 
+def test_what_may_go_to_zram_has_to_fit_into_memory_beside_what_can_not_be_swapped() -> None:
+    both = replace(HOST, swap_total=72 * GIB, swap_free=72 * GIB, zram_total=8 * GIB, zram_free=8 * GIB)
+    full = most(4 * GIB, 0)
+    limited = [
+        guest(name, swap_limit=3 * GIB) for name in "abcde"
+    ]  # 15 GiB in swap: zram takes 8 of them, once
+    assert judged(*limited, host=both).kept == 5 * (full - 3 * GIB) + 8 * GIB
+    assert judged(*limited, host=both, own=2 * GIB).solvent
+    assert (
+        judged(*limited, host=both, own=4 * GIB).memory_missing == 5 * (full - 3 * GIB) + 12 * GIB - 16 * GIB
+    )
+    pinned = guest("p", maximum=9 * GIB, obstacle=Obstacle.LOCKED)
+    assert judged(pinned, guest(), host=both).solvent  # the ordinary one is smaller than zram
+    assert judged(pinned, guest(), guest("b"), host=both).memory_missing == most(9 * GIB, 0) - 8 * GIB
+
+
+def test_what_zram_holds_takes_none_of_a_pools_memory_while_it_fits_beside_it() -> None:
+    zram = replace(HOST, swap_total=72 * GIB, swap_free=72 * GIB, zram_total=8 * GIB, zram_free=8 * GIB)
+    pool = replace(zram, total=2 * GIB, outside=7 * GIB)
+    assert judged(guest(), host=pool).kept == GIB
+    another = guest("b", maximum=GIB, in_pool=False)
+    assert judged(guest(), another, host=pool).kept == most(GIB, 0) + GIB
+
+
 def test_what_guests_have_on_disk_already_is_a_part_of_what_they_claim() -> None:
     host = replace(HOST, swap_total=4 * GIB, swap_free=GIB)
     assert judged(guest(swapped=2 * GIB), host=host).swap == 3 * GIB  # the last one is somebody else's

@@ -240,6 +240,11 @@ def test_merging_is_told_with_its_loan_its_reason_and_its_cost() -> None:
     assert "merging" not in merges(mode="leave", stance=Stance.LEFT, saved=0)
 
 
+def test_that_somebody_merges_against_the_mode_stands_out() -> None:
+    assert "  !   Somebody else merges equal pages" in merges(mode="off", stance=Stance.OVERRULED)
+    assert "  !" not in merges(mode="off", stance=Stance.YIELDING)
+
+
 def test_a_guest_whose_pages_are_never_merged_is_shown_so() -> None:
     answer = published(sealed.tick(replace(sealed.guest(), mergeable=False)))
     assert only_guest(answer)["mergeable"] is False

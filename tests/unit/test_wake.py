@@ -208,6 +208,39 @@ def test_another_files_pressure_is_watched_where_it_can_be_and_else_the_former()
     pressure.close()
 
 
+def test_a_trigger_that_could_not_be_set_is_tried_again(tmp_path: Path) -> None:
+    host, pool = tmp_path / "host", tmp_path / "pool"
+    host.write_text("")  # a plain file takes what is written to it
+    pressure = Pressure(str(host))
+    pressure.watch(str(pool))
+    assert watched(pressure) == host
+    pool.write_text("")
+    pressure.watch(str(pool))
+    assert watched(pressure) == pool
+    pressure.close()
+
+
+def test_after_a_cgroup_is_lost_the_hosts_pressure_must_do_until_it_is_there_again(tmp_path: Path) -> None:
+    host, pool = tmp_path / "host", tmp_path / "pool"
+    host.write_text("")
+    pool.write_text("")
+    pressure = Pressure(str(host))
+    pressure.watch(str(pool))
+    pool.unlink()
+    pressure.lose()
+    pressure.watch(str(pool))
+    assert watched(pressure) == host
+    pool.write_text("")
+    pressure.watch(str(pool))
+    assert watched(pressure) == pool
+    pressure.close()
+
+
+def watched(pressure: Pressure) -> Path:
+    """The file that its trigger is set on."""
+    return Path(f"/proc/self/fd/{pressure.fileno()}").readlink()
+
+
 def test_the_kernels_pressure_trigger_is_accepted_where_there_is_one(tmp_path: Path) -> None:
     pressure = Pressure()
     try:

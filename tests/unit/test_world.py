@@ -57,7 +57,7 @@ from balloond.model import (
     SetTarget,
     Snapshot,
 )
-from balloond.policy.solvency import QEMU_OVERHEAD
+from balloond.policy.solvency import QEMU_OVERHEAD, judge
 from balloond.units import GIB, KIB, MIB, PAGE
 from tests.fixtures.hosts import (
     BATCH,
@@ -558,7 +558,32 @@ def test_swap_on_disk_is_no_more_than_the_guests_cgroup_may_have(scene: Scene) -
     scene.run_guests(web=512 * MIB)
     host = scene.host()
     assert (host.swap_total, host.swap_free) == (3 * GIB, 2 * GIB)
-    assert (host.zram_total, host.zram_free) == (0, 0)  # all of it may lie on the disk
+    assert (host.zram_total, host.zram_free) == (GIB, GIB - GIB // 4)  # it may use the bound up first
+    assert host.swap_withheld == 4 * GIB - (GIB + GIB // 4)
+
+
+def test_swap_that_zram_can_use_up_alone_is_none_on_disk(scene: Scene) -> None:
+    scene.plant(
+        kernel(swap_total=5 * GIB, swap_free=5 * GIB - GIB // 4),
+        {"/proc/swaps": ZRAM},
+        cgroup_v2(SLICE, swap_limit=GIB // 2, swapped=GIB // 4),
+    )
+    scene.run_guests(web=512 * MIB)
+    host = scene.host()
+    assert (host.swap_total, host.zram_total) == (GIB // 2, GIB // 2)
+    assert (host.swap_free, host.zram_free) == (GIB // 4, GIB // 4)
+
+
+def test_what_lies_on_disk_already_is_not_counted_beyond_what_zram_leaves_of_a_bound(scene: Scene) -> None:
+    scene.plant(
+        kernel(swap_total=5 * GIB, swap_free=3 * GIB),
+        {"/proc/swaps": ZRAM.replace(f" {GIB // 4 // KIB} 100", " 0 100")},
+        cgroup_v2(SLICE, swap_limit=3 * GIB, swapped=2 * GIB),
+    )
+    scene.run_guests(web=512 * MIB)
+    host = scene.host()
+    own = [replace(guest(WEB, "web"), swapped=2 * GIB)]
+    assert judge(host, own, own=0, reserve=0).swap == 2 * GIB
 
 
 def test_swap_that_the_guests_cgroups_may_not_have_does_not_count(scene: Scene) -> None:
