@@ -131,11 +131,12 @@ def _doctor(options: argparse.Namespace) -> int:
     """Looks for itself, without any daemon. Its exit status is the worst finding's severity."""
     from balloond.doctor import visit
 
-    findings = visit(_config(options))
-    print(
-        json.dumps(report(findings), indent=2) if options.json else describe_findings(findings),
-        end="\n" if options.json else "",
-    )
+    config = _config(options)
+    findings = visit(config)
+    if options.json:
+        print(json.dumps(report(findings, config.libvirt_uri), indent=2))
+    else:
+        print(describe_findings(findings, config.libvirt_uri), end="")
     return int(worst(findings))
 
 

@@ -34,13 +34,13 @@ def examine_faults(faults: Iterable[Fault]) -> Iterator[Finding]:
             yield unsafe(
                 "guests stand under different memory limits, and solvency is judged as if only common ones held",
                 fault.detail,
-                "put the guests in one place, or say manage: false of those apart",
+                "# put the guests in one place, or say manage: false of those apart",
             )
         elif fault.kind is FaultKind.KERNEL_UNREADABLE:
             yield advice(
                 f"{fault.subject} can't be read, and solvency is judged without it",
                 fault.detail,
-                "run balloond and its doctor where it can be seen, not in a container",
+                "# run balloond and its doctor where it can be seen, not in a container",
             )
 
 
@@ -50,13 +50,13 @@ def _solvency(solvency: Solvency) -> Iterator[Finding]:
             f"guests that can't be swapped may take {format_size(solvency.memory_missing)} more than there is",
             "locked, passed-through and confidential memory, and what a cgroup keeps out of swap, has to fit into "
             "the host; no swap stands in for it",
-            "move one of them to another host, make it smaller, or let it have swap (memory.swap.max)",
+            "# move one of them to another host, make it smaller, or let it have swap (memory.swap.max)",
         )
     if solvency.swap_missing:
         yield unsafe(
             f"{format_size(solvency.swap_missing)} of swap on disk are missing should all guests take all",
             "a reboot takes a guest's memory back without asking; without swap the kernel then has to kill one",
-            "; and ".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
+            "\n".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
         )
     if solvency.solvent:
         yield told(
@@ -70,7 +70,7 @@ def _processor(traits: Traits) -> Iterator[Finding]:
         yield advice(
             "the processor offers neither VT-x nor AMD-V here",
             "guests are emulated: slow, and QEMU needs more memory for each",
-            "turn virtualization on in the firmware, or nesting on in the host above this one",
+            "# turn virtualization on in the firmware, or nesting on in the host above this one",
         )
     elif not traits.kvm:
         module = "kvm_intel" if traits.virtualization == "vmx" else "kvm_amd"
@@ -92,7 +92,7 @@ def _pressure(traits: Traits) -> Iterator[Finding]:
         yield advice(
             "the kernel keeps no pressure figures (PSI)",
             "a burst is seen at the next interval only, not at the instant when somebody waits for memory",
-            "add psi=1 to the kernel's command line and reboot",
+            "# add psi=1 to the kernel's command line and reboot",
         )
 
 
@@ -157,13 +157,13 @@ def _cgroups(traits: Traits) -> Iterator[Finding]:
             yield advice(
                 "memory is not accounted in cgroups",
                 "neither a limit on all guests nor reclaim from one of them is possible",
-                "remove cgroup_disable=memory from the kernel's command line and reboot",
+                "# remove cgroup_disable=memory from the kernel's command line and reboot",
             )
         case Cgroups.V1 | Cgroups.HYBRID:
             yield advice(
                 f"memory is accounted in cgroups of version 1 ({traits.cgroups})",
                 "they have no memory.reclaim, no memory.high, and no pressure of a single guest's memory",
-                "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot",
+                "# add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot",
             )
         case Cgroups.V2:
             yield told("memory is accounted in cgroups of version 2", "nothing to mend")
@@ -180,7 +180,7 @@ def _rivals(traits: Traits) -> Iterator[Finding]:
         yield unsafe(
             f"{len(ours)} balloonds run (processes {', '.join(map(str, ours))})",
             "unless each has guests of its own, they fight over every balloon",
-            "stop all but one",
+            "# stop all but one",
         )
     elif not ours:
         yield told("no balloond runs", "balloons stay as they are")
@@ -232,9 +232,9 @@ _RIVALS: Final[dict[str, Callable[[str, int], Finding]]] = {
 }
 _STOPS: Final = {
     "momd": "systemctl disable --now momd mom-vdsm",
-    "pvestatd": "qm set VMID --balloon 0, for each guest (pvestatd itself is needed)",
+    "pvestatd": 'for vmid in $(qm list | sed 1d | cut -c1-10); do qm set "$vmid" --balloon 0; done',
     "ksmtuned": "systemctl disable --now ksmtuned ksm",
-    "virt-handler": "take ksmConfiguration out of the KubeVirt object",
+    "virt-handler": "# take ksmConfiguration out of the KubeVirt object",
 }
 
 

@@ -29,8 +29,15 @@ _INTERPRETERS: Final = re.compile(r"(python|perl|bash|dash|sh|ruby)[0-9.]*")
 _COMMAND_LENGTH: Final = 4096  # characters of a command line; names stand at its beginning
 
 
-def survey(root: Root, pids: Mapping[str, int], *, hypervisor: tuple[int, int, int] | None = None) -> Traits:
-    """The host's traits. `pids` are the guests' processes by UUID; `hypervisor` is what libvirt says."""
+def survey(
+    root: Root,
+    pids: Mapping[str, int],
+    *,
+    hypervisor: tuple[int, int, int] | None = None,
+    kvm_runs: tuple[str, ...] = (),
+) -> Traits:
+    """The host's traits. `pids` are the guests' processes by UUID; `hypervisor` and `kvm_runs` are what libvirt
+    says."""
     memory = root.text(MEMINFO)
     swap = read_swap(root, memory)
     release = (root.text("/proc/sys/kernel/osrelease") or "").strip()
@@ -41,6 +48,7 @@ def survey(root: Root, pids: Mapping[str, int], *, hypervisor: tuple[int, int, i
         release=release,
         virtualization=_virtualization(root.text("/proc/cpuinfo")),
         kvm=root.has("/dev/kvm"),
+        kvm_runs=kvm_runs,
         nested=_nested(root),
         psi=read_pressure(root, PRESSURE) is not None,
         ksm=Merged(root).told_apart(read_ksm(root), pids.values(), 0.0),

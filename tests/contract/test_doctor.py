@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,14 @@ import pytest
 from balloond.config.settings import Config
 from balloond.diagnosis.finding import Finding, Severity
 from balloond.doctor import visit
+from balloond.host.domain_xml import read_facts
 from balloond.host.guests import Guests
 from balloond.model import Obstacle, Result
+from balloond.publish.findings import describe_findings
 from balloond.units import GIB, MIB
-from tests.contract.tiny_guests import URI, Stable, setting
+from tests.contract.tiny_guests import URI, Stable, setting, virsh
 from tests.fixtures.hosts import cgroup_v2, kernel, on_v2, plant, process
+from tests.pasted import pasteable, printed
 
 pytestmark = pytest.mark.contract
 
@@ -31,17 +35,17 @@ def test_without_libvirt_the_host_is_judged_all_the_same_and_it_says_so(tmp_path
     plant(tmp_path, kernel())
     findings = visit(Config(libvirt_uri=NOBODY, state_directory=str(tmp_path)), tmp_path)
     assert {finding.subject for finding in findings} == {"host"}
-    assert any("libvirt does not answer" in finding.what for finding in findings)
+    assert any("libvirt does not answer" in finding.what for finding in pasteable(list(findings)))
     assert any("no /dev/kvm" in what or "neither VT-x" in what for what in of(findings, "host"))
 
 
 def test_on_a_host_of_which_nothing_can_be_read_it_says_so_and_ends_well(tmp_path: Path) -> None:
     findings = visit(Config(libvirt_uri=NOBODY, state_directory=str(tmp_path)), tmp_path)
-    assert any("the host's memory can't be read" in what for what in of(findings, "host"))
+    assert any("the host's memory can't be read" in finding.what for finding in pasteable(list(findings)))
 
 
 def test_each_guests_definition_is_judged(stable: Stable, tmp_path: Path) -> None:
-    good = stable.start("<memballoon model='virtio' autodeflate='on' freePageReporting='on'/>")
+    good = stable.start(GOOD)
     bad = stable.start(head="<memoryBacking><nosharepages/></memoryBacking>")
     bare = stable.start("<memballoon model='none'/>")
     findings = visit(Config(libvirt_uri=URI, state_directory=str(tmp_path)))
@@ -54,6 +58,86 @@ def test_each_guests_definition_is_judged(stable: Stable, tmp_path: Path) -> Non
     }
     assert "it has no virtio balloon" in of(findings, bare.name)
     assert not any("libvirt does not answer" in what for what in of(findings, "host"))
+
+
+BAD = "<memballoon model='virtio' autodeflate='off' freePageReporting='off'><stats period='60'/></memballoon>"
+GOOD = "<memballoon model='virtio' autodeflate='on' freePageReporting='on'/>"
+
+
+def lines_for(name: str, findings: tuple[Finding, ...]) -> list[str]:
+    """What a person is told to do for one guest."""
+    mine = pasteable([finding for finding in findings if finding.subject == name])
+    return [line for finding in mine for line in printed(describe_findings([finding], URI))]
+
+
+@pytest.mark.parametrize("balloon", ["<memballoon model='none'/>", "<memballoon model='virtio'/>", BAD])
+def test_what_is_said_of_a_shut_off_guest_is_mended_by_the_lines_that_are_printed(
+    stable: Stable, tmp_path: Path, balloon: str
+) -> None:
+    tiny = stable.start(balloon, name='it\'s "quoted" \\ $HOME', order="define")
+    config = Config(libvirt_uri=URI, state_directory=str(tmp_path))
+    lines = lines_for(tiny.name, visit(config))
+    assert lines
+    nobodys = {**os.environ, "VISUAL": "false", "EDITOR": "false", "LIBVIRT_DEFAULT_URI": "test:///default"}
+    for line in lines:
+        subprocess.run(["bash", "-c", line], check=True, env=nobodys, stdin=subprocess.DEVNULL, timeout=30)
+    assert lines_for(tiny.name, visit(config)) == []  # emulation too, where KVM could run it
+    facts = read_facts(virsh("dumpxml", tiny.uuid))
+    assert (facts.obstacle, facts.deflates_on_oom, facts.reports_free_pages) == (None, True, True)
+
+
+def test_a_running_guest_whose_definition_is_mended_is_not_advised_of_again(
+    stable: Stable, tmp_path: Path
+) -> None:
+    tiny = stable.start(BAD, order="define")
+    virsh("start", tiny.uuid)
+    config = Config(libvirt_uri=URI, state_directory=str(tmp_path))
+    before = visit(config)
+    for line in lines_for(tiny.name, before):
+        subprocess.run(["bash", "-c", line], check=True, stdin=subprocess.DEVNULL, timeout=30)
+    after = [each for each in visit(config) if each.subject == tiny.name]
+    to_come = {each.what for each in before if each.subject == tiny.name and "edit GUEST" in each.command}
+    assert {"free page reporting is off", "deflate-on-oom is off"} <= to_come
+    assert {f"{what}: mended in its definition, counts from its next start" for what in to_come} <= {
+        each.what for each in after if each.severity is Severity.TOLD
+    }
+    assert not any("edit GUEST" in each.command for each in after)
+    assert "it tells its statistics each 60 s only" not in {each.what for each in after}
+
+
+def test_a_guest_that_is_not_stored_is_known_as_such(stable: Stable, tmp_path: Path) -> None:
+    tiny = stable.start(BAD)
+    guests = Guests(uri=URI, period_s=2.0, state_directory=tmp_path, read_only=True)
+    try:
+        guests.observe(5.0, active=False)
+        definitions, missing = guests.definitions(5.0)
+    finally:
+        guests.close()
+    (mine,) = [each for each in definitions if each.guest.uuid == tiny.uuid]
+    assert missing == ""
+    assert (mine.stored, mine.architecture, mine.guest.deflates_on_oom) == (False, "x86_64", False)
+
+
+def test_definitions_that_do_not_come_in_time_are_said_to_be_missing(stable: Stable, tmp_path: Path) -> None:
+    stable.start(GOOD, order="define")
+    guests = Guests(uri=URI, period_s=2.0, state_directory=tmp_path, read_only=True)
+    try:
+        guests.observe(5.0, active=False)
+        assert guests.definitions(0.0) == ((), "definitions passed its deadline")
+        definitions, missing = guests.definitions(5.0)
+        assert definitions and not missing
+    finally:
+        guests.close()
+
+
+def test_a_doctor_that_was_not_shown_every_definition_says_so(
+    stable: Stable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stable.start(order="define")
+    monkeypatch.setattr("balloond.doctor.DEFINITIONS_S", 0.0)
+    findings = visit(Config(libvirt_uri=URI, state_directory=str(tmp_path)))
+    (found,) = pasteable([finding for finding in findings if "not every guest's" in finding.what])
+    assert (found.severity, found.why) == (Severity.ADVICE, "definitions passed its deadline")
 
 
 def test_solvency_is_judged_without_a_daemon(stable: Stable, tmp_path: Path) -> None:
