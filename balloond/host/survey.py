@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from balloond.diagnosis.traits import Cgroups, Program, Traits
-from balloond.host.cgroup import TREE, place_in
+from balloond.host.cgroup import TREE, place_in, unified_tree
 from balloond.host.files import Root, number_after
 from balloond.host.kernel import MEMINFO, PRESSURE, read_ksm, read_pressure
 from balloond.host.merged import Merged
@@ -88,10 +88,11 @@ def _chosen_in(text: str | None) -> str | None:
 
 
 def _cgroups(root: Root) -> Cgroups:
+    """Where the memory controller is decides; a v2 tree may stand beside v1 with or without it."""
+    unified = root.text(f"{unified_tree(root)}/cgroup.controllers")
     if root.has(f"{TREE}/memory/memory.limit_in_bytes"):
-        unified = any(root.has(f"{TREE}{place}/cgroup.controllers") for place in ("/unified", ""))
-        return Cgroups.HYBRID if unified else Cgroups.V1
-    return Cgroups.V2 if "memory" in (root.text(f"{TREE}/cgroup.controllers") or "").split() else Cgroups.NONE
+        return Cgroups.V1 if unified is None else Cgroups.HYBRID
+    return Cgroups.V2 if "memory" in (unified or "").split() else Cgroups.NONE
 
 
 def _has_place(root: Root, pid: int) -> bool:
