@@ -67,7 +67,7 @@ def visit(config: Config, root: Path = Path("/")) -> tuple[Finding, ...]:
     decision = decide(quiet, None, snapshot)
     return (
         *_unread(snapshot, missing),
-        *examine_host(traits, decision.solvency),
+        *examine_host(traits, decision.solvency, config.ksm.mode),
         *examine_guests(
             snapshot.guests or (),
             definitions,

@@ -9,22 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, assert_never
 
+from balloond.config.settings import KsmMode
 from balloond.diagnosis.finding import Finding, advice, told, unsafe
 from balloond.diagnosis.traits import Cgroups, Traits
-from balloond.model import Fault, FaultKind, Solvency
+from balloond.model import Fault, FaultKind, Ksm, Solvency
 from balloond.policy.solvency import swap_remedy
 from balloond.units import format_size
+
+STOP_KSM: Final = "echo 0 > /sys/kernel/mm/ksm/run"
+"""Keeps what is merged, for which there may be no room apart."""
 
 MIN_FREE_MOST: Final = 0.05
 """Of all memory. The kernel's own choice is below 1 % from 4 GiB on; what is kept here no guest can ever have."""
 
 
-def examine_host(traits: Traits, solvency: Solvency | None) -> Iterator[Finding]:
-    """Every finding about the host itself. Without guests, or without its figures, solvency is not known."""
+def examine_host(traits: Traits, solvency: Solvency | None, ksm_mode: KsmMode) -> Iterator[Finding]:
+    """Every finding about the host itself. Without guests, or without its figures, solvency is not known.
+    `ksm_mode`: what the configuration wants of merging."""
     if solvency is not None:
         yield from _solvency(solvency)
     for judge in _JUDGES:
         yield from judge(traits)
+    yield from _merging(traits.ksm, ksm_mode)
 
 
 def examine_faults(faults: Iterable[Fault]) -> Iterator[Finding]:
@@ -96,21 +102,31 @@ def _pressure(traits: Traits) -> Iterator[Finding]:
         )
 
 
-def _merging(traits: Traits) -> Iterator[Finding]:
-    if traits.ksm is None:
+def _merging(ksm: Ksm | None, mode: KsmMode) -> Iterator[Finding]:
+    """`run` stays at 2 after all was unmerged, by balloond or by somebody else: that is another way to be off."""
+    if ksm is None:
         yield told(
             "the kernel has no same-page merging (KSM)", "equal pages of guests are kept several times"
         )
-    elif traits.ksm.run == 2:
+        return
+    saves = f", which saves {format_size(ksm.saved)}" if ksm.saved else ""
+    if ksm.run == 1 and mode is KsmMode.OFF:
+        yield (unsafe if ksm.saved else advice)(
+            f"KSM is on{saves}, though the configuration says ksm.mode: off",
+            "between guests of different owners merging opens side channels; somebody else turned it on, or no "
+            "balloond in mode active runs: one that does takes apart what is merged, once there is room and "
+            "nobody else sets it any more",
+            STOP_KSM,
+        )
+    elif ksm.run == 2 and ksm.saved and mode is not KsmMode.OFF:
         yield advice(
-            "KSM was told to unmerge everything",
-            "nothing is merged any more, and merging stays off",
-            "echo 0 > /sys/kernel/mm/ksm/run",
+            f"KSM was told to unmerge everything: {format_size(ksm.saved)} are still merged",
+            "this takes memory, and merging stays off afterwards; where that is not wanted it can be broken off",
+            STOP_KSM,
         )
     else:
-        saves = f", which saves {format_size(traits.ksm.saved)}" if traits.ksm.saved else ""
         yield told(
-            f"KSM is {'on' if traits.ksm.run else 'off'}{saves}",
+            f"KSM is {'on' if ksm.run == 1 else 'off'}{saves}",
             "between guests of different owners merging opens side channels; it is the operator's choice",
         )
 
@@ -266,7 +282,6 @@ def _zeroing(traits: Traits) -> Iterator[Finding]:
 _JUDGES: Final[tuple[Callable[[Traits], Iterator[Finding]], ...]] = (
     _processor,
     _pressure,
-    _merging,
     _swap,
     _huge_pages,
     _cgroups,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from balloond.config.settings import KsmMode
 from balloond.diagnosis.finding import Finding, Severity, told, unsafe, worst
 from balloond.diagnosis.guests import examine_guests
 from balloond.diagnosis.host import examine_faults, examine_host
@@ -57,8 +58,10 @@ GUEST = Guest(
 )
 
 
-def of_host(solvency: Solvency | None = None, **changed: Any) -> list[Finding]:
-    return pasteable(list(examine_host(replace(GOOD, **changed), solvency)))
+def of_host(
+    solvency: Solvency | None = None, *, ksm_mode: KsmMode = KsmMode.LEAVE, **changed: Any
+) -> list[Finding]:
+    return pasteable(list(examine_host(replace(GOOD, **changed), solvency, ksm_mode)))
 
 
 def of_guest(
@@ -109,7 +112,12 @@ def test_a_host_that_is_as_it_should_be_has_nothing_to_mend() -> None:
         ({"nested": True}, Severity.TOLD, "nested"),
         ({"psi": False}, Severity.ADVICE, "PSI"),
         ({"ksm": None}, Severity.TOLD, "no same-page merging"),
-        ({"ksm": replace(KSM, run=2)}, Severity.ADVICE, "unmerge everything"),
+        ({"ksm": replace(KSM, run=2)}, Severity.TOLD, "KSM is off"),
+        ({"ksm": replace(KSM, run=2, saved=GIB)}, Severity.ADVICE, "1 GiB are still merged"),
+        ({"ksm": replace(KSM, run=2, saved=GIB), "ksm_mode": KsmMode.OFF}, Severity.TOLD, "KSM is off"),
+        ({"ksm": replace(KSM, saved=GIB), "ksm_mode": KsmMode.OFF}, Severity.UNSAFE, "says ksm.mode: off"),
+        ({"ksm_mode": KsmMode.OFF}, Severity.ADVICE, "says ksm.mode: off"),
+        ({"ksm": replace(KSM, run=0, saved=GIB)}, Severity.TOLD, "off, which saves 1 GiB"),
         ({"ksm": replace(KSM, run=0)}, Severity.TOLD, "KSM is off"),
         ({"ksm": replace(KSM, saved=GIB)}, Severity.TOLD, "KSM is on, which saves 1 GiB"),
         ({"swap_total": 0}, Severity.TOLD, "no swap"),
