@@ -91,6 +91,8 @@ def _processor(traits: Traits) -> Iterator[Finding]:
             "guests may run guests of their own (nested)",
             "what an inner guest uses is opaque: its host reports it as used, and merging does not reach into it",
         )
+    elif traits.nested is not None:
+        yield told("guests may not run guests of their own (nesting is off)", "balloond needs no nesting")
 
 
 def _pressure(traits: Traits) -> Iterator[Finding]:
@@ -99,6 +101,11 @@ def _pressure(traits: Traits) -> Iterator[Finding]:
             "the kernel keeps no pressure figures (PSI)",
             "a burst is seen at the next interval only, not at the instant when somebody waits for memory",
             "# add psi=1 to the kernel's command line and reboot",
+        )
+    else:
+        yield told(
+            "the kernel keeps pressure figures (PSI)",
+            "a burst is seen when somebody waits for memory, at once",
         )
 
 

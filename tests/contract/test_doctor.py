@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from balloond.cli import main
 from balloond.config.settings import Config
 from balloond.diagnosis.finding import Finding, Severity
 from balloond.doctor import visit
@@ -19,7 +20,7 @@ from balloond.model import Obstacle, Result
 from balloond.publish.findings import describe_findings
 from balloond.units import GIB, MIB
 from tests.contract.tiny_guests import URI, Stable, setting, virsh
-from tests.fixtures.hosts import cgroup_v2, kernel, on_v2, plant, process
+from tests.fixtures.hosts import cgroup_v2, kernel, new_ksm, on_v2, plant, process
 from tests.pasted import pasteable, printed
 
 pytestmark = pytest.mark.contract
@@ -178,6 +179,39 @@ def test_over_a_read_only_connection_guests_are_read_and_nothing_can_be_set(
         guests.close()
 
 
+WELL_SET = """
+<node><domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>well-set</name>
+  <memory unit='GiB'>2</memory><os><type>hvm</type></os>
+  <devices><memballoon model='virtio' autodeflate='on' freePageReporting='on'/></devices>
+  <test:runstate>5</test:runstate></domain></node>"""
+
+
+def test_on_a_host_that_is_as_it_should_be_the_command_ends_with_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, config, host = tmp_path / "node.xml", tmp_path / "balloond.yaml", tmp_path / "host"
+    node.write_text(WELL_SET)
+    config.write_text(
+        json.dumps({"libvirt": {"uri": f"test://{node}"}, "state": {"directory": str(tmp_path)}})
+    )
+    plant(host, kernel(swap_total=8 * GIB, swap_free=8 * GIB) | cgroup_v2("/machine.slice") | new_ksm())
+    well_set = {
+        "/dev/kvm": "",
+        "/proc/cpuinfo": "flags\t: fpu vmx\n",
+        "/proc/1/cmdline": "/usr/bin/balloond\0",
+        "/proc/sys/vm/swappiness": "60\n",
+        "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+        "/sys/module/kvm_intel/parameters/nested": "N\n",
+    }
+    plant(host, well_set)
+    monkeypatch.setattr("balloond.doctor.visit", lambda config: visit(config, host))
+    status = main(["doctor", "--config", str(config)])
+    shown = capsys.readouterr().out
+    assert status == 0, shown
+    assert shown.endswith("all is as it should be\n")
+    assert "solvent" in shown and "(PSI)" in shown and "nesting is off" in shown
+
+
 def test_the_command_ends_with_the_worst_findings_severity(tmp_path: Path) -> None:
     config = tmp_path / "balloond.yaml"
     config.write_text(json.dumps({"libvirt": {"uri": NOBODY}, "state": {"directory": str(tmp_path)}}))
@@ -187,3 +221,8 @@ def test_the_command_ends_with_the_worst_findings_severity(tmp_path: Path) -> No
     assert done.returncode == {"told": 0, "advice": 1, "unsafe": 2}[told["worst"]] >= 1
     assert done.stderr == ""
     assert any("libvirt does not answer" in finding["what"] for finding in told["findings"])
+    reader, writer = os.pipe()
+    os.close(reader)  # as with `| head`, and nothing read
+    unread = subprocess.run(command, stdout=writer, check=False)
+    os.close(writer)
+    assert unread.returncode == done.returncode

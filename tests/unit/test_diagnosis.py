@@ -98,6 +98,10 @@ def test_limits_that_the_sum_over_the_host_leaves_out_are_told() -> None:
     ]
 
 
+def test_nothing_is_said_of_nesting_where_it_is_not_known() -> None:
+    assert not any("nest" in finding.what for finding in of_host(nested=None))
+
+
 def test_a_host_that_is_as_it_should_be_has_nothing_to_mend() -> None:
     assert worst(of_host()) is Severity.TOLD
     assert of_guest() == []
@@ -109,8 +113,10 @@ def test_a_host_that_is_as_it_should_be_has_nothing_to_mend() -> None:
         ({"virtualization": None}, Severity.ADVICE, "neither VT-x nor AMD-V"),
         ({"kvm": False}, Severity.ADVICE, "no /dev/kvm"),
         ({"virtualization": "svm", "kvm": False}, Severity.ADVICE, "no /dev/kvm"),
-        ({"nested": True}, Severity.TOLD, "nested"),
-        ({"psi": False}, Severity.ADVICE, "PSI"),
+        ({"nested": True}, Severity.TOLD, "(nested)"),
+        ({"nested": False}, Severity.TOLD, "nesting is off"),
+        ({"psi": False}, Severity.ADVICE, "no pressure figures (PSI)"),
+        ({"psi": True}, Severity.TOLD, "keeps pressure figures (PSI)"),
         ({"ksm": None}, Severity.TOLD, "no same-page merging"),
         ({"ksm": replace(KSM, run=2)}, Severity.TOLD, "KSM is off"),
         ({"ksm": replace(KSM, run=2, saved=GIB)}, Severity.ADVICE, "1 GiB are still merged"),
@@ -140,7 +146,8 @@ def test_each_thing_makes_one_finding_of_its_severity(
 ) -> None:
     found = [finding for finding in of_host(**changed) if words in finding.what]
     assert [finding.severity for finding in found] == [severity]
-    assert not any(words in finding.what for finding in of_host())
+    unlike: dict[str, Any] = {name: not value for name, value in changed.items() if isinstance(value, bool)}
+    assert not any(words in finding.what for finding in of_host(**unlike))
     assert bool(found[0].command) == (severity is not Severity.TOLD)
 
 
