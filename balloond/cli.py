@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
@@ -36,6 +37,8 @@ from balloond.units import parse_size
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_CONFIGURATION: Final = 2
+EXIT_BUG: Final = 70  # EX_SOFTWARE of sysexits(3)
+EXIT_INTERRUPTED: Final = 130  # as a shell has it for SIGINT
 DEFAULT_CONFIG: Final = "/etc/balloond/balloond.yaml"
 CLEAR_SCREEN: Final = "\x1b[H\x1b[2J"
 
@@ -57,7 +60,8 @@ exit status:
   0  done
   1  no daemon answers, no such guest, the guest may not start, or the command failed
   2  the configuration or the command line is wrong
-  of doctor: 0 all is well, 1 some advice, 2 something is unsafe (or as above)
+  of doctor: 0 all is well, 1 some advice, 2 something is unsafe (or as above),
+  70 it failed: nothing was judged, and the trace is a bug to report, 130 it was interrupted
 
 files:
   {DEFAULT_CONFIG}
@@ -67,6 +71,16 @@ files:
 
 see also:
   balloond --help, docs/operating.md
+"""
+
+
+_DOCTORS_EPILOG: Final = """\
+exit status:
+  0    all is as it should be
+  1    some things could be better
+  2    something is unsafe; or the configuration or the command line is wrong
+  70   it failed: nothing was judged, and the trace is a bug to report
+  130  it was interrupted
 """
 
 
@@ -128,14 +142,26 @@ def _admit(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """Looks for itself, without any daemon. Its exit status is the worst finding's severity."""
-    from balloond.doctor import visit
+    """Looks for itself, without any daemon. Its exit status is the worst finding's severity, and no other end may
+    be taken for one: 0 would say that all is well, and 1, as Python ends on a bug, that there is advice."""
+    config = _config(options)
+    try:
+        from balloond.doctor import visit
 
-    findings = visit(_config(options))
-    print(
-        json.dumps(report(findings), indent=2) if options.json else describe_findings(findings),
-        end="\n" if options.json else "",
-    )
+        findings = visit(config)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception:  # whatever it is, it is our own bug: what the world can do comes back as findings
+        traceback.print_exc()
+        return EXIT_BUG
+    if options.json:
+        text = json.dumps(report(findings, config.libvirt_uri), indent=2) + "\n"
+    else:
+        text = describe_findings(findings, config.libvirt_uri)
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # `balloonctl doctor | head` has seen enough; the judgement stands
+        sys.stderr.close()
     return int(worst(findings))
 
 
@@ -270,7 +296,11 @@ def _parser() -> argparse.ArgumentParser:
             "--config", metavar="FILE", type=Path, help="the daemon's configuration, which names it"
         )
     doctor = commands.add_parser(
-        "doctor", help="what is set badly on this host, why it matters, what mends it", allow_abbrev=False
+        "doctor",
+        help="what is set badly on this host, why it matters, what mends it",
+        epilog=_DOCTORS_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     doctor.add_argument("--json", action="store_true", help="as JSON; docs/operating.md has the fields")
     doctor.add_argument("--config", metavar="FILE", type=Path, help="the daemon's configuration")

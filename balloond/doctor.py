@@ -16,6 +16,7 @@ from balloond.config.settings import Config, Mode
 from balloond.diagnosis.finding import Finding, advice
 from balloond.diagnosis.guests import examine_guests
 from balloond.diagnosis.host import examine_faults, examine_host
+from balloond.diagnosis.traits import Definition
 from balloond.host.files import Root
 from balloond.host.guests import Guests
 from balloond.host.survey import survey
@@ -28,6 +29,8 @@ LOOKS: Final = 2
 
 PAUSE_S: Final = 1.0
 VERSION_S: Final = 2.0
+CAPABILITIES_S: Final = 5.0  # a libvirt that has just been started asks each QEMU first
+DEFINITIONS_S: Final = 5.0  # for all of them; each takes libvirt some 1 ms
 
 
 def visit(config: Config, root: Path = Path("/")) -> tuple[Finding, ...]:
@@ -49,17 +52,25 @@ def visit(config: Config, root: Path = Path("/")) -> tuple[Finding, ...]:
     )
     try:
         snapshot = _look(world)
-        hypervisor = guests.hypervisor(VERSION_S) if snapshot.guests is not None else None
-        traits = survey(Root(root), guests.qemu_pids, hypervisor=hypervisor)
+        hypervisor: tuple[int, int, int] | None = None
+        kvm_runs: tuple[str, ...] = ()
+        definitions: tuple[Definition, ...] = ()
+        missing = ""
+        if snapshot.guests is not None:
+            hypervisor = guests.hypervisor(VERSION_S)
+            kvm_runs = guests.kvm_runs(CAPABILITIES_S)
+            definitions, missing = guests.definitions(DEFINITIONS_S)
+        traits = survey(Root(root), guests.qemu_pids, hypervisor=hypervisor, kvm_runs=kvm_runs)
     finally:
         world.close()
         guests.close()
     decision = decide(quiet, None, snapshot)
     return (
-        *_unread(snapshot),
-        *examine_host(traits, decision.solvency),
+        *_unread(snapshot, missing),
+        *examine_host(traits, decision.solvency, config.ksm.mode),
         *examine_guests(
             snapshot.guests or (),
+            definitions,
             traits,
             interval_s=config.interval_s,
             active=config.mode is Mode.ACTIVE,
@@ -77,20 +88,27 @@ def _look(world: RealWorld) -> Snapshot:
     return snapshot
 
 
-def _unread(snapshot: Snapshot) -> Iterator[Finding]:
-    """What could not be looked at, so that nobody takes silence for health."""
+def _unread(snapshot: Snapshot, missing: str) -> Iterator[Finding]:
+    """What could not be looked at, so that nobody takes silence for health. `missing`: why not every definition
+    was read; empty: they all were."""
     if snapshot.guests is None:
         why = "; ".join(fault.detail for fault in snapshot.faults) or "no reason was given"
         yield advice(
             "libvirt does not answer, so guests and solvency were not judged",
             why,
-            "systemctl start libvirtd (or virtqemud), and ask again",
+            "systemctl start virtqemud || systemctl start libvirtd",
+        )
+    if missing:
+        yield advice(
+            "not every guest's stored definition could be read, so those shut off were not all judged",
+            missing,
+            "virsh -c URI list --all && balloonctl doctor",
         )
     if snapshot.host is None:
         yield advice(
             "the host's memory can't be read, so solvency was not judged",
             "; ".join(fault.detail for fault in snapshot.faults) or "no reason was given",
-            "look at /proc/meminfo",
+            "cat /proc/meminfo",
         )
     else:
         yield from examine_faults(snapshot.faults)

@@ -21,9 +21,12 @@ class Finding:
 
     severity: Severity
     subject: str  # a guest's name, or `host`
+    uuid: str = ""  # the guest's
     what: str
     why: str  # it matters
-    command: str = ""  # what mends it, with GUEST for the guest's name; empty: nothing to do
+    command: str = ""  # lines for a shell that mend it; empty: nothing to do
+    """Whatever no command can mend is a comment. GUEST stands for the guest's UUID, since a name may be another
+    one's number, and URI for libvirt's; nothing in it comes from outside."""
 
 
 HOST = "host"

@@ -9,22 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, assert_never
 
+from balloond.config.settings import KsmMode
 from balloond.diagnosis.finding import Finding, advice, told, unsafe
 from balloond.diagnosis.traits import Cgroups, Traits
-from balloond.model import Fault, FaultKind, Solvency
+from balloond.model import Fault, FaultKind, Ksm, Solvency
 from balloond.policy.solvency import swap_remedy
 from balloond.units import format_size
+
+STOP_KSM: Final = "echo 0 > /sys/kernel/mm/ksm/run"
+"""Keeps what is merged, for which there may be no room apart."""
 
 MIN_FREE_MOST: Final = 0.05
 """Of all memory. The kernel's own choice is below 1 % from 4 GiB on; what is kept here no guest can ever have."""
 
 
-def examine_host(traits: Traits, solvency: Solvency | None) -> Iterator[Finding]:
-    """Every finding about the host itself. Without guests, or without its figures, solvency is not known."""
+def examine_host(traits: Traits, solvency: Solvency | None, ksm_mode: KsmMode) -> Iterator[Finding]:
+    """Every finding about the host itself. Without guests, or without its figures, solvency is not known.
+    `ksm_mode`: what the configuration wants of merging."""
     if solvency is not None:
         yield from _solvency(solvency)
     for judge in _JUDGES:
         yield from judge(traits)
+    yield from _merging(traits.ksm, ksm_mode)
 
 
 def examine_faults(faults: Iterable[Fault]) -> Iterator[Finding]:
@@ -34,13 +40,13 @@ def examine_faults(faults: Iterable[Fault]) -> Iterator[Finding]:
             yield unsafe(
                 "guests stand under different memory limits, and solvency is judged as if only common ones held",
                 fault.detail,
-                "put the guests in one place, or say manage: false of those apart",
+                "# put the guests in one place, or say manage: false of those apart",
             )
         elif fault.kind is FaultKind.KERNEL_UNREADABLE:
             yield advice(
                 f"{fault.subject} can't be read, and solvency is judged without it",
                 fault.detail,
-                "run balloond and its doctor where it can be seen, not in a container",
+                "# run balloond and its doctor where it can be seen, not in a container",
             )
 
 
@@ -50,13 +56,13 @@ def _solvency(solvency: Solvency) -> Iterator[Finding]:
             f"what can't be swapped may take {format_size(solvency.memory_missing)} more than there is",
             "locked, passed-through and confidential memory, what a cgroup keeps out of swap, and what goes to "
             "zram, has to fit into the host; no swap stands in for it",
-            "move a guest to another host, make it or zram smaller, or let it have swap (memory.swap.max)",
+            "# move a guest to another host, make it or zram smaller, or let it have swap (memory.swap.max)",
         )
     if solvency.swap_missing:
         yield unsafe(
             f"{format_size(solvency.swap_missing)} of swap on disk are missing should all guests take all",
             "a reboot takes a guest's memory back without asking; without swap the kernel then has to kill one",
-            "; and ".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
+            "\n".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
         )
     if solvency.solvent:
         yield told(
@@ -70,7 +76,7 @@ def _processor(traits: Traits) -> Iterator[Finding]:
         yield advice(
             "the processor offers neither VT-x nor AMD-V here",
             "guests are emulated: slow, and QEMU needs more memory for each",
-            "turn virtualization on in the firmware, or nesting on in the host above this one",
+            "# turn virtualization on in the firmware, or nesting on in the host above this one",
         )
     elif not traits.kvm:
         module = "kvm_intel" if traits.virtualization == "vmx" else "kvm_amd"
@@ -85,6 +91,8 @@ def _processor(traits: Traits) -> Iterator[Finding]:
             "guests may run guests of their own (nested)",
             "what an inner guest uses is opaque: its host reports it as used, and merging does not reach into it",
         )
+    elif traits.nested is not None:
+        yield told("guests may not run guests of their own (nesting is off)", "balloond needs no nesting")
 
 
 def _pressure(traits: Traits) -> Iterator[Finding]:
@@ -92,25 +100,40 @@ def _pressure(traits: Traits) -> Iterator[Finding]:
         yield advice(
             "the kernel keeps no pressure figures (PSI)",
             "a burst is seen at the next interval only, not at the instant when somebody waits for memory",
-            "add psi=1 to the kernel's command line and reboot",
+            "# add psi=1 to the kernel's command line and reboot",
+        )
+    else:
+        yield told(
+            "the kernel keeps pressure figures (PSI)",
+            "a burst is seen when somebody waits for memory, at once",
         )
 
 
-def _merging(traits: Traits) -> Iterator[Finding]:
-    if traits.ksm is None:
+def _merging(ksm: Ksm | None, mode: KsmMode) -> Iterator[Finding]:
+    """`run` stays at 2 after all was unmerged, by balloond or by somebody else: that is another way to be off."""
+    if ksm is None:
         yield told(
             "the kernel has no same-page merging (KSM)", "equal pages of guests are kept several times"
         )
-    elif traits.ksm.run == 2:
+        return
+    saves = f", which saves {format_size(ksm.saved)}" if ksm.saved else ""
+    if ksm.run == 1 and mode is KsmMode.OFF:
+        yield (unsafe if ksm.saved else advice)(
+            f"KSM is on{saves}, though the configuration says ksm.mode: off",
+            "between guests of different owners merging opens side channels; somebody else turned it on, or no "
+            "balloond in mode active runs: one that does takes apart what is merged, once there is room and "
+            "nobody else sets it any more",
+            STOP_KSM,
+        )
+    elif ksm.run == 2 and ksm.saved and mode is not KsmMode.OFF:
         yield advice(
-            "KSM was told to unmerge everything",
-            "nothing is merged any more, and merging stays off",
-            "echo 0 > /sys/kernel/mm/ksm/run",
+            f"KSM was told to unmerge everything: {format_size(ksm.saved)} are still merged",
+            "this takes memory, and merging stays off afterwards; where that is not wanted it can be broken off",
+            STOP_KSM,
         )
     else:
-        saves = f", which saves {format_size(traits.ksm.saved)}" if traits.ksm.saved else ""
         yield told(
-            f"KSM is {'on' if traits.ksm.run else 'off'}{saves}",
+            f"KSM is {'on' if ksm.run == 1 else 'off'}{saves}",
             "between guests of different owners merging opens side channels; it is the operator's choice",
         )
 
@@ -157,13 +180,13 @@ def _cgroups(traits: Traits) -> Iterator[Finding]:
             yield advice(
                 "memory is not accounted in cgroups",
                 "neither a limit on all guests nor reclaim from one of them is possible",
-                "remove cgroup_disable=memory from the kernel's command line and reboot",
+                "# remove cgroup_disable=memory from the kernel's command line and reboot",
             )
         case Cgroups.V1 | Cgroups.HYBRID:
             yield advice(
                 f"memory is accounted in cgroups of version 1 ({traits.cgroups})",
                 "they have no memory.reclaim, no memory.high, and no pressure of a single guest's memory",
-                "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot",
+                "# add systemd.unified_cgroup_hierarchy=1 to the kernel's command line and reboot",
             )
         case Cgroups.V2:
             yield told("memory is accounted in cgroups of version 2", "nothing to mend")
@@ -180,7 +203,7 @@ def _rivals(traits: Traits) -> Iterator[Finding]:
         yield unsafe(
             f"{len(ours)} balloonds run (processes {', '.join(map(str, ours))})",
             "unless each has guests of its own, they fight over every balloon",
-            "stop all but one",
+            "# stop all but one",
         )
     elif not ours:
         yield told("no balloond runs", "balloons stay as they are")
@@ -232,9 +255,9 @@ _RIVALS: Final[dict[str, Callable[[str, int], Finding]]] = {
 }
 _STOPS: Final = {
     "momd": "systemctl disable --now momd mom-vdsm",
-    "pvestatd": "qm set VMID --balloon 0, for each guest (pvestatd itself is needed)",
+    "pvestatd": 'for vmid in $(qm list | sed 1d | cut -c1-10); do qm set "$vmid" --balloon 0; done',
     "ksmtuned": "systemctl disable --now ksmtuned ksm",
-    "virt-handler": "take ksmConfiguration out of the KubeVirt object",
+    "virt-handler": "# take ksmConfiguration out of the KubeVirt object",
 }
 
 
@@ -266,7 +289,6 @@ def _zeroing(traits: Traits) -> Iterator[Finding]:
 _JUDGES: Final[tuple[Callable[[Traits], Iterator[Finding]], ...]] = (
     _processor,
     _pressure,
-    _merging,
     _swap,
     _huge_pages,
     _cgroups,

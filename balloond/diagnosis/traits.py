@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from balloond.model import Ksm
+from balloond.model import Guest, Ksm
 
 
 class Cgroups(enum.StrEnum):
@@ -26,12 +26,22 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A guest, running or not, as libvirt will start it the next time."""
+
+    guest: Guest  # UNREADABLE where the definition makes no sense
+    stored: bool  # False: it is gone with the guest (transient), and is the one that it runs with
+    architecture: str = ""  # of its processor, as libvirt names it; empty: not known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
     """A host at one instant. None: not known, or the kernel has no such thing; memory in bytes."""
 
     release: str = ""  # the kernel's
     virtualization: str | None = None  # the processor's flag: `vmx` (Intel's VT-x) or `svm` (AMD-V)
     kvm: bool = False  # whether there is /dev/kvm
+    kvm_runs: tuple[str, ...] = ()  # architectures of guests that libvirt says KVM runs here
     nested: bool | None = None  # whether guests may run guests of their own
     psi: bool = False
     ksm: Ksm | None = None

@@ -109,7 +109,7 @@ def read_guest(root: Root, place: Place) -> GuestCgroup | None:
     used = tree.usage(place.own) if place.own is not None else None
     if place.own is None or used is None:
         return None
-    pressure = f"{_unified(root)}{place.unified_own}/memory.pressure"
+    pressure = f"{unified_tree(root)}{place.unified_own}/memory.pressure"
     return GuestCgroup(
         used=used,
         swapped=tree.swapped(place.own),
@@ -300,14 +300,14 @@ def _pressure_file(root: Root, path: str, places: Sequence[Place]) -> str | None
     """The pool's own pressure. An empty cgroup of that name in the v2 tree would feign calm."""
     if any(place.unified_above is None or path not in _chain(place.unified_above) for place in places):
         return None
-    return f"{_unified(root)}{path}/memory.pressure" if places else None
+    return f"{unified_tree(root)}{path}/memory.pressure" if places else None
 
 
 def _tree(root: Root, *, v1: bool) -> _V1 | _V2:
-    return _V1(root, f"{TREE}/memory") if v1 else _V2(root, _unified(root))
+    return _V1(root, f"{TREE}/memory") if v1 else _V2(root, unified_tree(root))
 
 
-def _unified(root: Root) -> str:
+def unified_tree(root: Root) -> str:
     """Where the v2 tree is mounted: alone, or beside v1 (systemd's hybrid)."""
     return TREE if root.has(f"{TREE}/cgroup.controllers") else f"{TREE}/unified"
 

@@ -47,6 +47,7 @@ class Facts:
     mergeable: bool = True  # False: <nosharepages/>, or memfd behind it, which KSM never merges
     virtio_mem_size: int = 0  # what the guest's virtio-mem devices may have: out of the balloon's reach
     virtio_mem_current: int = 0
+    architecture: str = ""  # of its processor: `x86_64`
     translations: int = 0  # for translated code, at most; 0: KVM runs the guest
 
 
@@ -76,6 +77,7 @@ def read_facts(xml: str) -> Facts:
         mergeable=_is_mergeable(domain),
         virtio_mem_size=_virtio_mem(domain, "size"),
         virtio_mem_current=_virtio_mem(domain, "current"),
+        architecture=_architecture(domain),
         translations=_translations(domain),
     )
 
@@ -124,6 +126,11 @@ def _virtio_mem(domain: ElementTree.Element, figure: str) -> int:
     devices = domain.iterfind("devices/memory[@model='virtio-mem']")
     sizes = (device.find(f"target/{figure}") for device in devices)
     return sum(_size(size, f"virtio-mem's {figure}") for size in sizes if size is not None)
+
+
+def _architecture(domain: ElementTree.Element) -> str:
+    kind = domain.find("os/type")
+    return "" if kind is None else kind.get("arch", "")
 
 
 def _translations(domain: ElementTree.Element) -> int:

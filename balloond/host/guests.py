@@ -15,6 +15,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
+from balloond.diagnosis.traits import Definition
+from balloond.host.definitions import definition_of, kvm_in
 from balloond.host.domain_xml import BrokenXmlError, read_facts
 from balloond.host.link import DownError, HungError, LibvirtError, Link
 from balloond.host.periods import Note, Periods
@@ -138,6 +140,29 @@ class Guests:
             self._log.debug("libvirt does not tell the hypervisor's version", why=str(failed))
             return None
         return version // 1_000_000, version // 1_000 % 1_000, version % 1_000
+
+    def kvm_runs(self, deadline_s: float) -> tuple[str, ...]:
+        """The architectures of guests that KVM runs on this host, as libvirt names them; none when it does not
+        say."""
+        try:
+            return kvm_in(str(self._link.call("capabilities", self._now() + deadline_s)))
+        except (DownError, HungError, LibvirtError) as failed:
+            self._log.debug("libvirt does not tell what it can run", why=str(failed))
+            return ()
+
+    def definitions(self, deadline_s: float) -> tuple[tuple[Definition, ...], str]:
+        """As what every guest, running or not, will be started the next time, and why some are missing; empty:
+        none is. For a diagnosis, not for a tick."""
+        until = self._now() + deadline_s
+        found: list[Definition] = []
+        try:
+            self._connect(until)
+            for part in self._link.parts("definitions", until, lambda: until):
+                uuid, name, stored, xml = part
+                found.append(definition_of(uuid, name, xml, stored=stored))
+        except (DownError, HungError, LibvirtError) as failed:
+            return tuple(found), str(failed)
+        return tuple(found), ""
 
     def _read(self, until: float) -> list[Row]:
         """A row for each active guest. Raises DownError or HungError when there is not even a list."""

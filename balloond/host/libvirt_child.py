@@ -64,9 +64,11 @@ class Servant:
             "read": self.read,
             "read_each": self.read_each,
             "look": self.look,
+            "definitions": self.definitions,
             "set": self.set_memory,
             "period": self.set_period,
             "version": self.version,
+            "capabilities": self.capabilities,
         }
         self.register_events()
         libvirt.virEventAddHandle(SOCKET, libvirt.VIR_EVENT_HANDLE_READABLE, self.receive, None)
@@ -148,6 +150,18 @@ class Servant:
                 error = described(refused)
             say({"part": ["answer", uuid, job, xml, size, error]})
 
+    def definitions(self, _request: Any) -> None:
+        """For each guest, running or not, a part [UUID, name, whether it is stored, XML] with the definition that
+        its next start will take, in the order of UUIDs. Who goes meanwhile is left out. No monitor is asked."""
+        domains = sorted(self.connection.listAllDomains(), key=lambda domain: domain.UUIDString())
+        for domain in domains:
+            try:
+                xml = domain.XMLDesc(self.libvirt.VIR_DOMAIN_XML_INACTIVE)
+                stored = bool(domain.isPersistent())
+            except self.libvirt.libvirtError:
+                continue
+            say({"part": [domain.UUIDString(), domain.name(), stored, xml]})
+
     def set_memory(self, request: Any) -> dict[str, Any]:
         """`{"job": TYPE}` when a job holds the guest, else the balloon is told; errors come with `active`."""
         domain = self.connection.lookupByUUIDString(request["uuid"])
@@ -167,6 +181,11 @@ class Servant:
     def version(self, _request: Any) -> int:
         """The hypervisor's, as libvirt found it: 1,000,000 major + 1,000 minor + release."""
         found: int = self.connection.getVersion()
+        return found
+
+    def capabilities(self, _request: Any) -> str:
+        """In XML: what this host and its hypervisor can run."""
+        found: str = self.connection.getCapabilities()
         return found
 
     # --- parts of operations ---

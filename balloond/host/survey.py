@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from balloond.diagnosis.traits import Cgroups, Program, Traits
-from balloond.host.cgroup import TREE, place_in
+from balloond.host.cgroup import TREE, place_in, unified_tree
 from balloond.host.files import Root, number_after
 from balloond.host.kernel import MEMINFO, PRESSURE, read_ksm, read_pressure
 from balloond.host.merged import Merged
@@ -29,8 +29,15 @@ _INTERPRETERS: Final = re.compile(r"(python|perl|bash|dash|sh|ruby)[0-9.]*")
 _COMMAND_LENGTH: Final = 4096  # characters of a command line; names stand at its beginning
 
 
-def survey(root: Root, pids: Mapping[str, int], *, hypervisor: tuple[int, int, int] | None = None) -> Traits:
-    """The host's traits. `pids` are the guests' processes by UUID; `hypervisor` is what libvirt says."""
+def survey(
+    root: Root,
+    pids: Mapping[str, int],
+    *,
+    hypervisor: tuple[int, int, int] | None = None,
+    kvm_runs: tuple[str, ...] = (),
+) -> Traits:
+    """The host's traits. `pids` are the guests' processes by UUID; `hypervisor` and `kvm_runs` are what libvirt
+    says."""
     memory = root.text(MEMINFO)
     swap = read_swap(root, memory)
     release = (root.text("/proc/sys/kernel/osrelease") or "").strip()
@@ -41,6 +48,7 @@ def survey(root: Root, pids: Mapping[str, int], *, hypervisor: tuple[int, int, i
         release=release,
         virtualization=_virtualization(root.text("/proc/cpuinfo")),
         kvm=root.has("/dev/kvm"),
+        kvm_runs=kvm_runs,
         nested=_nested(root),
         psi=read_pressure(root, PRESSURE) is not None,
         ksm=Merged(root).told_apart(read_ksm(root), pids.values(), 0.0),
@@ -80,10 +88,11 @@ def _chosen_in(text: str | None) -> str | None:
 
 
 def _cgroups(root: Root) -> Cgroups:
+    """Where the memory controller is decides; a v2 tree may stand beside v1 with or without it."""
+    unified = root.text(f"{unified_tree(root)}/cgroup.controllers")
     if root.has(f"{TREE}/memory/memory.limit_in_bytes"):
-        unified = any(root.has(f"{TREE}{place}/cgroup.controllers") for place in ("/unified", ""))
-        return Cgroups.HYBRID if unified else Cgroups.V1
-    return Cgroups.V2 if "memory" in (root.text(f"{TREE}/cgroup.controllers") or "").split() else Cgroups.NONE
+        return Cgroups.V1 if unified is None else Cgroups.HYBRID
+    return Cgroups.V2 if "memory" in (unified or "").split() else Cgroups.NONE
 
 
 def _has_place(root: Root, pid: int) -> bool:

@@ -89,14 +89,14 @@ def most(memory: int, overhead: int) -> int:
 
 
 def swap_remedy(missing: int, withheld: int | None) -> tuple[str, ...]:
-    """What gives guests so much more swap, a line each. `withheld`: what the host has already, and a bound on
-    guests' cgroups keeps from them; None: there is no bound."""
+    """What gives guests so much more swap, a line for a shell each. `withheld`: what the host has already, and a
+    bound on guests' cgroups keeps from them; None: there is no bound. Which cgroup has it is not known here."""
     lacking = missing - (withheld or 0)
     add = (swap_commands(lacking),) if lacking > 0 else ()
     if withheld is None:
         return add
     bound = "memory.swap.max of the guests' cgroup (v1: memory.memsw.limit_in_bytes)"
-    return (*add, f"raise {bound} by {format_size(missing)}")
+    return (*add, f"# raise {bound} by {format_size(missing)}")
 
 
 def swap_commands(size: int) -> str:

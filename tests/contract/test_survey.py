@@ -90,6 +90,8 @@ def test_a_kernel_whose_pressure_is_switched_off_has_none(tmp_path: Path) -> Non
         ({"/sys/fs/cgroup/cgroup.controllers": "cpu io pids\n"}, Cgroups.NONE),
         (cgroup_v1("", limit=None), Cgroups.V1),
         (cgroup_v1("") | {"/sys/fs/cgroup/unified/cgroup.controllers": "\n"}, Cgroups.HYBRID),
+        ({"/sys/fs/cgroup/unified/cgroup.controllers": "memory io\n"}, Cgroups.V2),
+        ({"/sys/fs/cgroup/unified/cgroup.controllers": "io\n"}, Cgroups.NONE),
     ],
 )
 def test_kinds_of_cgroups_are_told_apart(tmp_path: Path, files: Files, kind: Cgroups) -> None:

@@ -90,8 +90,11 @@ class Stable:
         head: str = "",
         known: Tiny | None = None,
         memory: int = MEMORY,
+        name: str = "",
+        order: str = "create",
     ) -> Tiny:
-        tiny = known or Tiny(name=f"{PREFIX}{len(self.made)}", uuid=str(uuid.uuid4()))
+        """`order`: virsh's; `define` stores the domain, and it is not started."""
+        tiny = known or Tiny(name=f"{PREFIX}{len(self.made)}{name}", uuid=str(uuid.uuid4()))
         if known is None:
             self.made.append(tiny)
         xml = f"""
@@ -101,7 +104,7 @@ class Stable:
             <features><acpi/><tcg><tb-cache unit='MiB'>8</tb-cache></tcg></features>
             <devices><controller type='usb' model='none'/>{devices}{balloon}</devices></domain>"""
         subprocess.run(
-            ["virsh", "-q", "-c", URI, "create", "/dev/stdin"],
+            ["virsh", "-q", "-c", URI, order, "/dev/stdin"],
             input=xml,
             text=True,
             check=True,
@@ -115,8 +118,10 @@ class Stable:
         for tiny in self.made:
             with contextlib.suppress(OSError, ValueError):
                 tiny.thaw()
-            order = ["virsh", "-c", URI, "destroy", tiny.name]
-            ending.append(subprocess.Popen(order, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            order = f"virsh -c {URI} destroy {tiny.uuid}; virsh -c {URI} undefine {tiny.uuid}"
+            ending.append(
+                subprocess.Popen(["sh", "-c", order], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
         for destroy in ending:
             destroy.wait()
 

@@ -54,6 +54,34 @@ def test_status_shows_host_and_guests(path: str, daemon: ControlServer, capsys: 
     assert "Host: green" in shown and "\ndb " in shown and "\nweb-1 " in shown
 
 
+@pytest.mark.parametrize(("end", "status"), [(ValueError("a bug"), 70), (KeyboardInterrupt(), 130)])
+def test_a_doctor_that_fails_ends_with_no_status_that_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, end: BaseException, status: int
+) -> None:
+    def visit(_config: Config) -> None:
+        raise end
+
+    config = tmp_path / "balloond.yaml"
+    config.write_text("mode: observe\n")
+    monkeypatch.setattr("balloond.doctor.visit", visit)
+    assert cli.main(["doctor", "--config", str(config)]) == status
+    assert ("ValueError: a bug" in capsys.readouterr().err) == (status == 70)
+
+
+def test_a_doctor_without_a_sound_configuration_judges_nothing(tmp_path: Path, capsys: Captured) -> None:
+    config = tmp_path / "balloond.yaml"
+    config.write_text("nonsense: 1\n")
+    assert cli.main(["doctor", "--config", str(config)]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_the_doctors_help_tells_its_exit_statuses(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--help"])
+    help_ = capsys.readouterr().out
+    assert "\nexit status:\n  0 " in help_ and "\n  70 " in help_
+
+
 def test_a_terminal_without_unicode_gets_escapes(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     history, shown = History(), io.BytesIO()
     history.publish(tick := sealed.tick(sealed.guest(name="bücher")))
