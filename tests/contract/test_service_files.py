@@ -7,11 +7,14 @@ skipped.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.host import sandbox_probe
 
 pytestmark = pytest.mark.contract
 
@@ -60,6 +63,12 @@ def test_the_unit_s_exposure_is_two_or_better(host: Path) -> None:
         *("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=20"),
         *(f"--root={host}", "balloond.service"),
     )
+
+
+def test_every_secret_that_the_unit_hides_is_tried_on_a_real_host() -> None:
+    unit = (TREE / "systemd/balloond.service").read_text()
+    hidden = re.findall(r"-(/\S+)", " ".join(re.findall(r"^InaccessiblePaths=(.*)", unit, re.MULTILINE)))
+    assert sorted(hidden) == sorted(sandbox_probe.HIDDEN.values())
 
 
 def test_systemd_makes_the_user_and_puts_it_into_libvirt_s_group(tmp_path: Path) -> None:

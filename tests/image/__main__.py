@@ -24,8 +24,8 @@ from balloond.lab.faults import LabError
 from tests.image import disk, machine, untouched
 
 LIMIT_S = {accelerator.KVM: 30 * 60, accelerator.TCG: 60 * 60}
-"""For the whole run: the disk's building, both boots, and once more both where the emulated host died. Under TCG, on
-two cores that were busy with other work as well, the boots took 11 to 18 minutes and the building five."""
+"""For the whole run: the disk's building, both boots, and once more both where the emulated host died. Under TCG,
+on two cores that were busy with other work as well, the boots took 11 to 18 minutes and the building five."""
 
 GRACE_S = 60
 """After the limit, for the report on a host that hung; then whatever hangs is ended, wherever that is."""
