@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from balloond.lab import image
 from balloond.lab.faults import LabError
 from tests.host import service
 from tests.image import __main__ as test_host
@@ -174,7 +175,7 @@ def test_a_run_that_hangs_anywhere_is_ended_and_has_failed(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(test_host, "LIMIT_S", {"tcg": 0})
     monkeypatch.setattr(test_host, "GRACE_S", 1)
-    monkeypatch.setattr(test_host.guests, "build", lambda: subprocess.run(["sleep", "60"], check=True))
+    monkeypatch.setattr(image, "build", lambda: subprocess.run(["sleep", "60"], check=True))
     former = signal.signal(signal.SIGALRM, test_host.too_long)
     try:
         assert host_test(machine.Logs(home=tmp_path), self_test=False) == 1
