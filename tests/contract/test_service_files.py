@@ -97,6 +97,14 @@ def test_every_secret_that_the_unit_hides_is_tried_on_a_real_host() -> None:
     assert sorted(hidden) == sorted(sandbox_probe.HIDDEN.values())
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/real-hosts.md", "vagrant/provision/2-install.sh"])
+def test_whoever_installs_has_the_pages_that_the_unit_refers_to(page: str) -> None:
+    unit = (TREE / "systemd/balloond.service").read_text()
+    folder, name = re.findall(r"^Documentation=file://(\S+)/(\S+)$", unit, re.MULTILINE)[0]
+    assert (TREE / "docs" / name).is_file()
+    assert folder in (TREE / page).read_text()
+
+
 def test_systemd_makes_the_user_and_puts_it_into_libvirt_s_group(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     assert not said("systemd-sysusers", f"--root={tmp_path}", str(TREE / "systemd/sysusers.conf"))
