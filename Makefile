@@ -4,12 +4,13 @@ VENV := .venv/bin
 DEMO_SECONDS ?= 90
 BENCH_DAYS ?= 2
 
-.PHONY: help demo test test-host check unit coverage mutation end-to-end bench format clean
+.PHONY: help demo test test-host test-host-self-test check unit coverage mutation end-to-end bench format clean
 help:
 	@echo "make demo        six real guests on half the memory that they claim, managed for DEMO_SECONDS=$(DEMO_SECONDS)"
 	@echo "make test        everything: lint, types, unit to end-to-end tests on real guests"
 	@echo "make test-host   a systemd host in a disk image: installs balloond there, runs guests in it, checks it all;"
-	@echo "                 6 to 20 minutes, and 5 more the first time; see docs/real-hosts.md"
+	@echo "                 6 to 25 minutes, and 5 more the first time; see docs/real-hosts.md"
+	@echo "make test-host-self-test  the same host with its unit broken on purpose, which must be found out; 15 minutes"
 	@echo "make check       lint and types alone"
 	@echo "make unit        all tests that need no guests"
 	@echo "make end-to-end  the tests on real guests alone"
@@ -22,6 +23,10 @@ help:
 	PYTHON=$(PYTHON) tools/bootstrap
 	touch $@
 
+.venv/tests: .venv/ready
+	tools/bootstrap tests
+	touch $@
+
 demo: .venv/ready
 	DEMO_SECONDS=$(DEMO_SECONDS) $(VENV)/python -m balloond.lab demo
 
@@ -30,7 +35,7 @@ check: .venv/ready
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 
-unit: .venv/ready
+unit: .venv/tests
 	$(VENV)/pytest -q -m "not end_to_end"
 
 end-to-end: .venv/ready
@@ -40,7 +45,7 @@ coverage: .venv/ready
 	$(VENV)/coverage run -m pytest -q tests/unit
 	$(VENV)/coverage report
 
-test: check coverage
+test: .venv/tests check coverage
 	$(VENV)/pytest -q --ignore=tests/unit
 
 mutation: .venv/ready
@@ -52,6 +57,10 @@ mutation: .venv/ready
 test-host: .venv/ready
 	tools/bootstrap test-host
 	$(VENV)/python -m tests.image
+
+test-host-self-test: .venv/ready
+	tools/bootstrap test-host
+	$(VENV)/python -m tests.image --self-test
 
 bench: .venv/ready
 	BENCH_DAYS=$(BENCH_DAYS) $(VENV)/python -m balloond.sim.bench

@@ -14,6 +14,7 @@ from typing import Final
 
 from balloond.lab.image import Image
 from balloond.lab.leavings import ROOT
+from balloond.lab.patience import patiently
 
 KVM: Final = "kvm"
 TCG: Final = "tcg"
@@ -44,7 +45,7 @@ def boots(image: Image, accelerator: str, limit_s: float = PROBE_S) -> bool:
     ]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patiently(limit_s), check=False
         )
         output = done.stdout
     except subprocess.TimeoutExpired as expired:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from balloond.lab.faults import LabError
+from balloond.lab.patience import patiently
 from balloond.units import KIB, PAGE
 
 REPEAT_S: Final = (
@@ -71,6 +72,7 @@ class Channel:
     def ask(self, order: str, limit_s: float) -> Report:
         """Sends the order and returns the answer. Raises LabError on refusal or when time runs out."""
         self._number += 1
+        limit_s = patiently(limit_s)
         deadline = time.monotonic() + limit_s
         try:
             while time.monotonic() < deadline:

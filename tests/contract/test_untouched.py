@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
+from balloond.lab.patience import until
+from tests.image.disk import ALONE
 from tests.image.untouched import differences, kinds, look
 
 pytestmark = pytest.mark.contract
@@ -109,13 +112,13 @@ def test_while_a_lab_runs_beside_ksm_s_changes_are_not_held_against_us_nor_calle
     assert "lab" not in kinds(after, after)
 
 
-def test_a_process_that_was_left_is_found_even_when_it_has_run_away() -> None:
+def test_a_process_that_was_left_is_found_even_when_it_has_run_away_or_bears_a_labs_name() -> None:
     program = """
 import subprocess, sys
 from tests.image import untouched
 untouched.keep_orphans()
 before = untouched.look()
-subprocess.run(["sh", "-c", "env -i setsid sleep 30 >/dev/null 2>&1 &"], check=True)
+subprocess.run(["sh", "-c", "env -i setsid tail -f /dev/null balloond-lab >/dev/null 2>&1 &"], check=True)
 print(*untouched.differences(before, untouched.look()), sep="\\n")
 for kind, name in untouched.look():
     if kind == "process of ours":
@@ -123,7 +126,18 @@ for kind, name in untouched.look():
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("process of ours ")
-    assert "sleep 30" in done.stdout
+    assert "tail -f /dev/null balloond-lab" in done.stdout
+
+
+def test_all_that_a_builder_started_ends_with_it() -> None:
+    builder = subprocess.Popen([*ALONE, "sh", "-c", "setsid sleep 60 & wait"], stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: len(psutil.Process(builder.pid).children(recursive=True)) == 2, "the builder's child")
+        started = psutil.Process(builder.pid).children(recursive=True)
+    finally:
+        builder.kill()
+        builder.wait()
+    assert not psutil.wait_procs(started, timeout=10)[1]
 
 
 def test_of_this_machine_mounts_and_cgroups_are_seen() -> None:

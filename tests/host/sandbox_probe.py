@@ -17,9 +17,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 CLONE_NEWUSER = 0x10000000
+HIDDEN = {
+    "read password hashes": "/etc/shadow",
+    "read former password hashes": "/etc/shadow-",
+    "read groups' password hashes": "/etc/gshadow",
+    "read groups' former password hashes": "/etc/gshadow-",
+    "see TLS's private keys": "/etc/ssl/private",
+    "see the keys of SSH's server": "/etc/ssh",
+    "see libvirt's secrets": "/etc/libvirt/secrets",
+    "see libvirt's private keys": "/etc/pki/libvirt/private",
+    "see guests' disks": "/var/lib/libvirt",
+}
+"""Files and directories that are secret. What a sandbox hides is there, but there is nothing in it."""
 RECLAIM = b"16M"
 TRIGGER = b"some 150000 500000\0"  # a window that is no multiple of 2 s: for CAP_SYS_RESOURCE alone
 
@@ -31,6 +42,15 @@ def write_back(path: str) -> Callable[[], object]:
         said = Path(path).read_text()
         chosen = said.partition("[")[2].partition("]")[0] or said  # `[a] b`: a is what was chosen
         Path(path).write_text(chosen)
+
+    return attempt
+
+
+def see(path: str) -> Callable[[], object]:
+    def attempt() -> None:
+        secret = Path(path)
+        if not (os.listdir(secret) if secret.is_dir() else secret.read_bytes()):  # noqa: PTH208
+            raise PermissionError("nothing to be seen")
 
     return attempt
 
@@ -69,6 +89,11 @@ def become_root() -> None:
     os.setuid(0)
 
 
+def be_root() -> None:
+    if os.getuid():
+        raise PermissionError("it is another user")
+
+
 def with_a_guest(scope: str) -> dict[str, Callable[[], object]]:
     return {
         "reclaim from a guest": lambda: reclaim(scope),
@@ -77,13 +102,14 @@ def with_a_guest(scope: str) -> dict[str, Callable[[], object]]:
 
 
 def attempts() -> dict[str, Callable[[], object]]:
-    return {
+    return {what: see(path) for what, path in HIDDEN.items()} | {
         "write KSM's settings": write_back("/sys/kernel/mm/ksm/pages_to_scan"),
         "watch the slice's pressure": pressure("/sys/fs/cgroup/machine.slice/memory.pressure"),
         "watch the host's pressure": pressure("/proc/pressure/memory"),
         "reach libvirt": lambda: socket.socket(socket.AF_UNIX).connect("/run/libvirt/libvirt-sock"),
         "read a QEMU's status": Path("/proc/1/status").read_text,
         "write its runtime directory": create(f"{os.environ['RUNTIME_DIRECTORY']}/x"),
+        "choose the OOM killer's victim": write_back("/proc/1/oom_score_adj"),
         "set sysctls": write_back("/proc/sys/vm/swappiness"),
         "set transparent huge pages": write_back("/sys/kernel/mm/transparent_hugepage/enabled"),
         "limit the system's own slice": write_back("/sys/fs/cgroup/system.slice/memory.high"),
@@ -93,9 +119,7 @@ def attempts() -> dict[str, Callable[[], object]]:
         "write units": create("/run/systemd/system/x"),
         "write others' shared memory": create("/dev/shm/x"),
         "write programs": create("/usr/bin/x"),
-        "read password hashes": lambda: Path("/etc/shadow").read_text() or nothing_there(),
-        "see home directories": lambda: os.listdir("/root") or nothing_there(),  # noqa: PTH208
-        "see guests' disks": lambda: os.listdir("/var/lib/libvirt") or nothing_there(),  # noqa: PTH208
+        "see home directories": see("/root"),
         "open KVM": lambda: os.open("/dev/kvm", os.O_RDWR),
         "open a disk": lambda: os.open("/dev/vda", os.O_RDONLY),
         "send raw packets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
@@ -107,13 +131,9 @@ def attempts() -> dict[str, Callable[[], object]]:
             -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
         ),
         "signal other users' processes": lambda: os.kill(1, 0),
-        "be root": lambda: os.getuid() == 0 or nothing_there(),
+        "be root": be_root,
         "make namespaces": unshare,  # the last: in its own, a process may nothing any more
     }
-
-
-def nothing_there() -> NoReturn:
-    raise PermissionError("nothing to be seen")
 
 
 def outcome(attempt: Callable[[], object]) -> str | None:

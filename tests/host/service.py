@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +134,7 @@ def metric(name: str, **labels: str) -> float:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=10) as answer:
             text = answer.read().decode()
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):  # an urllib.error.URLError is an OSError
         return 0.0
     return sum(
         sample.value

@@ -6,19 +6,21 @@ else it was not the sandbox that refused it. What it may do to guests is for tes
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.host import sandbox, service
+from tests.host import sandbox, sandbox_probe, service
 
 EXPOSURE_MOST: Final = 2.0  # of systemd-analyze's 0 to 10
 MAY: Final = {
     "write KSM's settings": "ReadWritePaths=-/sys/kernel/mm/ksm, and CAP_DAC_OVERRIDE",
     "watch the slice's pressure": "ReadWritePaths=-/sys/fs/cgroup/machine.slice, and CAP_SYS_RESOURCE",
-    "watch the host's pressure": "CAP_SYS_RESOURCE",
+    "watch the host's pressure": "ReadWritePaths=-/proc/pressure, and CAP_SYS_RESOURCE",
     "reach libvirt": "AF_UNIX in RestrictAddressFamilies=, and the group libvirt",
     "read a QEMU's status": "neither ProtectProc= nor ProcSubset=",
     "write its runtime directory": "RuntimeDirectory=",
@@ -27,7 +29,7 @@ MAY: Final = {
 NOT_EVERYWHERE: Final = {"open KVM", "open a disk"}
 """A host may have no /dev/kvm, and other disks than virtio's; the test host has both."""
 WRITABLE: Final = {
-    "/proc",  # what is the kernel's in it is closed by mounts of their own, and tried above
+    "/proc/pressure",  # triggers; without one no write changes anything
     "/sys/kernel/mm/ksm",
     "/sys/fs/cgroup/machine.slice",
     "/run/balloond-probe",  # the runtime directory
@@ -38,7 +40,34 @@ WRITABLE: Final = {
 
 
 @pytest.fixture(scope="module")
-def tried() -> sandbox.Tried:
+def secrets() -> Iterator[None]:
+    """Each secret place has something in it: else an empty one, or none, would seem to be hidden."""
+    with contextlib.ExitStack() as filled:
+        for name in sandbox_probe.HIDDEN.values():
+            filled.enter_context(with_something_in_it(Path(name)))
+        yield
+
+
+@contextlib.contextmanager
+def with_something_in_it(place: Path) -> Iterator[None]:
+    """What this host lacks is gone again afterwards."""
+    secret = place if place.name.strip("g-") == "shadow" else place / "stand-in"
+    if place.exists() and (place == secret or any(place.iterdir())):
+        yield
+        return
+    missing = [folder for folder in secret.parents if not folder.exists()]
+    secret.parent.mkdir(parents=True, exist_ok=True)
+    secret.write_text("a secret")
+    try:
+        yield
+    finally:
+        secret.unlink()
+        for folder in missing:
+            folder.rmdir()
+
+
+@pytest.fixture(scope="module")
+def tried(secrets: None) -> sandbox.Tried:
     return sandbox.within()
 
 

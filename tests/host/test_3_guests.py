@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,9 @@ HOGGED: Final = 220 * MIB  # far more than a third of a slice that is full with 
 LEFT: Final = 16 * MIB  # until the limit: less than the reserve, and the kernel takes nothing by itself yet
 SLICE_PATH: Final = CGROUPS / SLICE
 LARGER: Final = 384 * MIB
+INTERVAL_S: Final = 60  # the longest that may be set
+STILL_S: Final = 15.0  # without a turn; pressure brings one about each half second
+HOG: Final = "balloond-pressure.service"
 SWAP: Final = 256 * MIB
 TO_GUESTS: Final = ("reclaim from a guest", "set a guest's memory.high")
 SPARE: Final = Path("/dev/disk/by-id/virtio-balloond-swap")
@@ -40,12 +45,13 @@ the daemon."""
 
 @contextmanager
 def limited(size: int) -> Iterator[None]:
-    """The guests' slice with a limit, set as an operator sets it; without again afterwards."""
+    """The guests' slice with a limit, set as an operator sets it; as it was again afterwards."""
+    former = service.show("MemoryMax", SLICE)
     service.systemctl("set-property", "--runtime", SLICE, f"MemoryMax={size}")
     try:
         yield
     finally:
-        service.systemctl("set-property", "--runtime", SLICE, "MemoryMax=infinity")
+        service.systemctl("set-property", "--runtime", SLICE, f"MemoryMax={former}")
 
 
 def told_of(guest: Guest) -> Any:
@@ -79,10 +85,7 @@ def test_the_pool_is_the_slices_limit_and_its_pressure_is_watched(nested: Nested
             lambda: service.metric("balloond_host_total_bytes") == 1024 * MIB, "a pool as large as the limit"
         )
         assert service.metric("balloond_host_pool_source", source="cgroup") == 1
-        until(
-            lambda: any(name.endswith(f"{SLICE}/memory.pressure") for name in service.open_files()),
-            "the daemon to set its trigger on the slice's pressure",
-        )
+        until(watches_the_slice, "the daemon to set its trigger on the slice's pressure")
     until(lambda: service.metric("balloond_host_pool_source", source="host") == 1, "the whole host again")
 
 
@@ -203,6 +206,48 @@ def test_on_orange_the_daemon_itself_reclaims_from_a_guest_that_keeps_what_it_wa
         assert guest.report().held == HOGGED
 
 
+def test_pressure_on_the_slice_wakes_the_daemon_long_before_its_interval(nested: Nested) -> None:
+    """The last of all: the daemon takes such pressure for the guests' own, and may act on it."""
+    assert all(guest.running for guest in nested.guests)
+    own = json.loads(service.CONFIGURATION.read_text())
+    with limited(1024 * MIB):
+        until(watches_the_slice, "the daemon to set its trigger on the slice's pressure")
+        with service.configured(json.dumps(own | {"interval": f"{INTERVAL_S}s"}, indent=2)):
+            until(lambda: not turns_in(STILL_S), "the daemon to sleep between its turns", limit_s=120)
+            with under_pressure():
+                before = turns()
+                until(
+                    lambda: turns() >= before + 3, "three turns within one interval", limit_s=INTERVAL_S - 5
+                )
+
+
+def turns() -> float:
+    return service.metric("balloond_ticks_total")
+
+
+def turns_in(seconds: float) -> float:
+    before = turns()
+    time.sleep(seconds)
+    return turns() - before
+
+
+def watches_the_slice() -> bool:
+    return any(name.endswith(f"{SLICE}/memory.pressure") for name in service.open_files())
+
+
+@contextmanager
+def under_pressure() -> Iterator[None]:
+    """A process in the guests' slice that goes on wanting more memory than its own soft limit lets it have."""
+    service.run(
+        *("systemd-run", "--quiet", f"--unit={HOG}", f"--slice={SLICE}", "--property=MemoryHigh=16M"),
+        *("/usr/bin/python3", "-c", f"while True: bytes(range(256)) * {64 * MIB // 256}"),
+    )
+    try:
+        yield
+    finally:
+        service.systemctl("stop", HOG)
+
+
 @contextmanager
 def promised(guests: Iterable[Guest]) -> Iterator[None]:
     """The guests with a promise of all their memory, so that no balloon of theirs brings what the pool lacks."""
@@ -242,16 +287,29 @@ def zram() -> Iterator[None]:
 
 @contextmanager
 def partition() -> Iterator[None]:
-    """Swap on a partition of the spare disk, which no host has by chance."""
-    if not SPARE.exists():
-        pytest.skip(f"this host has no spare disk {SPARE}")
-    own = Path(f"{SPARE}-part1")
-    if not own.exists():
-        service.run("sh", "-c", f"echo ',{SWAP // MIB}M,S' | sfdisk --quiet --label dos {SPARE}")
-        service.run("udevadm", "settle")
-    service.run("mkswap", str(own))
-    service.run("swapon", str(own))
-    try:
-        yield
-    finally:
-        service.run("swapoff", str(own))
+    """Swap on a partition."""
+    with spare_disk() as (disk, own):
+        if not own.exists():
+            service.run("sh", "-c", f"echo ',{SWAP // MIB}M,S' | sfdisk --quiet --label dos {disk}")
+            service.run("udevadm", "settle")
+        service.run("mkswap", str(own))
+        service.run("swapon", str(own))
+        try:
+            yield
+        finally:
+            service.run("swapoff", str(own))
+
+
+@contextmanager
+def spare_disk() -> Iterator[tuple[Path, Path]]:
+    """A disk and its first partition: the spare disk, which no host has by chance; where there is none, a file."""
+    if SPARE.exists():
+        yield SPARE, Path(f"{SPARE}-part1")
+        return
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+        service.run("fallocate", "--length", str(SWAP + 2 * MIB), file.name)
+        device = service.run("losetup", "--find", "--show", "--partscan", file.name).strip()
+        try:
+            yield Path(device), Path(f"{device}p1")
+        finally:
+            service.run("losetup", "--detach", device)

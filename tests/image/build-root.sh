@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the root file system of the test host: build-root.sh SUITE ROOT TREE WHEELS SOURCES
-# Runs in a mount namespace of its own (see disk.py), so its mounts are gone with it, however it ends.
+# Runs in namespaces of its own (see disk.py), so its mounts and processes are gone with it, however it ends.
 set -euo pipefail
 suite=$1 root=$2 tree=$3 wheels=$4 sources=$5
 

@@ -7,11 +7,11 @@ and the report of the checks. It has no network but one port of this machine tha
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import subprocess
 import tarfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,11 +92,11 @@ def run(
     accelerator: str,
     home: Path,
     logs: Logs,
-    limit_s: float,
+    deadline_s: float,
     self_test: bool,
     tell: Callable[[str], None],
 ) -> str:
-    """Boots the host until it has reported or the limit is over, and returns the report.
+    """Boots the host until it has reported or the deadline (of time.monotonic) is over, and returns the report.
 
     `home` takes the run's own files. `self_test`: the unit is broken on purpose, see self-test.sh.
     `tell` gets the report's new text as it comes.
@@ -104,7 +104,6 @@ def run(
     port = _free_port()
     options = KERNEL_OPTIONS + (SELF_TEST if self_test else "")
     command = _command(disk, options, accelerator=accelerator, home=home, logs=logs, port=port)
-    deadline_s = time.monotonic() + limit_s
     logs.report.touch()
     with logs.report.open(errors="replace") as report:
         for _ in range(MOST_BOOTS):
@@ -180,7 +179,7 @@ def _scrape(port: int, target: Path) -> None:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LOOK_S) as answer:
             text = answer.read().decode()
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):  # an urllib.error.URLError is an OSError
         return
     if "balloond_guest_actual_bytes{" in text:
         target.write_text(text)

@@ -50,10 +50,10 @@ def keep_orphans() -> None:
 
 def look(root: Path = Path("/")) -> Seen:
     """How the machine stands; `root` is another for tests. What vanishes while it is looked at is not there."""
-    seen = dict(_libvirt(root)) | dict(_cgroups(root / "sys/fs/cgroup")) | dict(_places(root)) | _processes()
+    seen = dict(_libvirt(root)) | dict(_cgroups(root / "sys/fs/cgroup")) | dict(_places(root))
     seen |= dict(_ksm(root / "sys/kernel/mm/ksm"))
     kept = {key: value for key, value in seen.items() if not OTHERS.search(key[1] + value)}
-    return kept | ({LAB_BESIDE: ""} if any(leavings.RUNS.glob("*")) else {})
+    return kept | _processes() | ({LAB_BESIDE: ""} if any(leavings.RUNS.glob("*")) else {})
 
 
 def differences(before: Seen, after: Seen) -> list[str]:

@@ -9,6 +9,8 @@ if cmp -s "$source" "$target" && systemctl is-active --quiet prometheus; then
   echo "prometheus: nothing to do"
   exit
 fi
+# What was there before is kept once: a later run replaces only what is ours.
+[ ! -e "$target" ] || [ -e "$target.before-balloond" ] || cp -p "$target" "$target.before-balloond"
 install -D -m 644 "$source" "$target"
 systemctl is-enabled --quiet prometheus || systemctl enable prometheus
 systemctl restart prometheus
