@@ -78,6 +78,11 @@ class Position:
         return self.movement.shrunk_s > self.movement.grown_s
 
     @property
+    def grew(self) -> bool:
+        """Whether it was grown when it was last moved."""
+        return self.movement.grown_s > self.movement.shrunk_s
+
+    @property
     def deprived(self) -> bool:
         """Whether it has less than it was promised, and nothing on its way."""
         return self.high < self.demand.guarantee
@@ -268,9 +273,9 @@ def _take(
         elif grown or reason is Reason.REFILL:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:
-            donors.append((-surplus, i))
+            donors.append((p.grew, -surplus, i))
     left = wanted
-    for negative, i in sorted(donors):
+    for _, negative, i in sorted(donors):
         if left <= 0:
             break
         p = positions[i]

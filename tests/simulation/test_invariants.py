@@ -219,8 +219,8 @@ def test_what_befalls_the_host_is_not_blamed_on_balloond(befalls: Callable[[SimW
 
 
 def overdue(monkeypatch: pytest.MonkeyPatch, name: str, instead: object) -> set[str]:
-    """The promises that are broken within a quarter of an hour where that part of the pace is another. Three guests
-    have all that they may have, the fourth much less than it is promised."""
+    """The promises that are broken within a quarter of an hour where that part of the pace is another. Three
+    guests have all that they may have, the fourth much less than it is promised."""
 
     def story() -> Story:
         made = world(total=13 * GIB, has=4 * GIB, uses=2 * GIB, swap=64 * GIB)
