@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from balloond.model import (
-    Tick,
-)
+from balloond.model import Tick
 from balloond.policy import movement, pace
 from balloond.sim import faults
-from balloond.sim.guest import Voice
+from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld, play
 from balloond.sim.workload import Path
 from balloond.sim.world import SimWorld
 from balloond.units import GIB
-from tests.simulation.safeguards.made import (
-    bump,
-    four,
-    guest,
-    lacked,
-    scenario,
-    watched,
-)
+from tests.simulation.safeguards.made import bump, bursts, four, guest, lacked, points, scenario, watched
 
 
 def test_without_putting_stuck_balloons_aside_nobody_else_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +91,9 @@ def test_without_taking_back_a_target_that_nobody_waits_for_its_memory_stays_pro
 def _crowd_around_a_stuck_one() -> ScenarioWorld:
     stuck = faults.StuckBalloon(guest="stuck", from_s=890.0)
     others = [guest(f"g{n}", 0.8) for n in range(3)]
-    return scenario([guest("stuck", bump(0.5, 3.5)), *others], stuck, total_gib=6.5, duration_s=3600.0)
+    return scenario(
+        [guest("stuck", bump(0.5, 3.5)), *others], stuck, total_gib=6.5, duration_s=3600.0, step_s=5.0
+    )
 
 
 def test_without_the_trial_neighbours_give_for_each_try_of_one_that_never_follows(
@@ -125,3 +119,72 @@ def test_without_doubling_the_time_aside_one_that_never_follows_is_tried_all_the
         movement, "_put_aside", lambda before, now_s, _, **k: real(before, now_s, movement.ASIDE_S, **k)
     )
     assert tries() > 2 * whole
+
+
+def test_without_the_longest_step_a_guest_gives_all_at_once_and_lacks_it_a_moment_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        burst = guest(
+            "bursts",
+            bursts(1.4, 3.2, first_s=300.0, every_s=150.0, lasts_s=20.0, until_s=1800.0),
+            swap=2.0 * GIB,
+            balloon=Balloon(speed=0.05 * GIB),
+            voice=Voice(period_s=2.0),
+        )
+        ramp = guest(
+            "ramp",
+            points((0, 1.0), (460, 1.0), (760, 2.6), (1200, 2.6), (1215, 1.0)),
+            swap=0.0,
+            balloon=Balloon(speed=0.2 * GIB),
+            voice=Voice(period_s=10.0),
+        )
+        return scenario([burst, ramp], total_gib=6.8, pool=0.03)
+
+    whole = play(made())
+    monkeypatch.setattr(pace, "_longest_step", lambda actual, *, fast: 1 << 50)
+    without = play(made())
+    assert lacked(without) > 3 * lacked(whole) + 3
+
+
+def test_without_a_wider_band_for_a_turn_guests_give_and_take_with_every_look_on_a_crowded_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        def slow(name: str, demand: Path | float, **more: Any) -> SimGuest:  # Any: fields of SimGuest
+            balloon, voice = Balloon(speed=0.05 * GIB), Voice(period_s=5.0)
+            return guest(name, demand, swap=0.0, balloon=balloon, voice=voice, **more)
+
+        often = bursts(1.7, 3.2, first_s=300.0, every_s=60.0, lasts_s=50.0, until_s=1800.0)
+        return scenario([slow("even", 1.8), slow("bursts", often, maximum=8 * GIB)], total_gib=5.1, pool=0.03)
+
+    whole = play(made())
+    monkeypatch.setattr(pace, "TURN_BANDS", 0)
+    without = play(made())
+    assert without.flips > 3 * whole.flips + 10
+
+
+def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_of_a_neighbour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        cached = guest(
+            "cached",
+            points((0, 0.5), cache=1.2),
+            maximum=2 * GIB,
+            swap=0.0,
+            balloon=Balloon(speed=0.2 * GIB),
+            voice=Voice(period_s=10.0),
+        )
+        often = bursts(1.5, 6.7, first_s=260.0, every_s=30.0, lasts_s=20.0, until_s=1800.0)
+        ramp = points((0, 1.5), (600, 1.5), (700, 3.2), (1200, 3.2), (1216, 1.5))
+        others = [
+            guest("bursts", often, maximum=8 * GIB, swap=0.0),
+            guest("ramp", ramp, balloon=Balloon(speed=0.2 * GIB), voice=Voice(period_s=2.0)),
+        ]
+        return scenario([cached, *others], total_gib=11.2, step_s=5.0, pool=0.1)
+
+    whole = play(made())
+    monkeypatch.setattr(pace, "GIVEN_S", 0.0)
+    without = play(made())
+    assert without.flips > 1.7 * whole.flips

@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 
 from balloond import loop
-from balloond.model import (
-    Decision,
-    Ledger,
-    Result,
-    Rung,
-    Tick,
-)
+from balloond.model import Decision, Ledger, Result, Rung, Tick
 from balloond.policy import decide as core
 from balloond.policy import ladder, pace
 from balloond.policy.ladder import climb

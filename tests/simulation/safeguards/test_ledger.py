@@ -8,28 +8,16 @@ from typing import Any
 import pytest
 
 from balloond.config.settings import KsmMode, KsmPolicy
-from balloond.model import (
-    Guest,
-    Host,
-    Ledger,
-    Obstacle,
-)
+from balloond.model import Guest, Host, Ledger, Obstacle
 from balloond.policy import decide as core
 from balloond.policy import demand, ledger, movement
 from balloond.policy.ledger import account, own_use
 from balloond.sim import faults
-from balloond.sim.guest import Balloon, SimGuest
+from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld, play
 from balloond.sim.world import Merging
 from balloond.units import GIB, MIB
-from tests.simulation.safeguards.made import (
-    bump,
-    four,
-    guest,
-    lacked,
-    promises,
-    scenario,
-)
+from tests.simulation.safeguards.made import bump, bursts, four, guest, lacked, points, promises, scenario
 
 
 def _generous(ledger: Ledger) -> Ledger:
@@ -188,3 +176,28 @@ def test_without_a_bound_on_what_qemu_is_believed_to_need_liars_hold_back_memory
     without = play(made())
     assert lacked(whole, *honest) < 20
     assert lacked(without, *honest) > 100
+
+
+def test_without_remembering_the_hosts_own_peak_memory_goes_to_and_fro_with_each_of_its_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        jobs = bursts(0.3, 2.0, first_s=200.0, every_s=200.0, lasts_s=60.0, until_s=1800.0)
+        guests = [
+            guest("small", bump(0.3, 1.9, at_s=508.0), maximum=2 * GIB),
+            guest("cached", points((0, 2.5), cache=2.5), maximum=8 * GIB, balloon=Balloon(speed=0.2 * GIB)),
+            guest(
+                "large",
+                bump(1.4, 5.2, at_s=710.0),
+                maximum=8 * GIB,
+                swap=0.0,
+                balloon=Balloon(speed=0.2 * GIB),
+                voice=Voice(period_s=10.0),
+            ),
+        ]
+        return scenario(guests, total_gib=13.3, step_s=5.0, pool=0.03, own=jobs.size)
+
+    whole = play(made())
+    monkeypatch.setattr(ledger, "OWN_DECAY_S", 1e-3)
+    without = play(made())
+    assert without.flips > 3 * whole.flips + 5

@@ -6,23 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from balloond.model import (
-    Reason,
-    Tick,
-)
+from balloond.model import Reason, Tick
+from balloond.policy import decide as core
 from balloond.policy import demand, pace
-from balloond.sim.guest import Balloon
+from balloond.sim.guest import Balloon, Voice
 from balloond.sim.play import ScenarioWorld, play
 from balloond.sim.random_worlds import world_of
+from balloond.sim.workload import ramps
 from balloond.units import GIB
-from tests.simulation.safeguards.made import (
-    bump,
-    four,
-    guest,
-    lacked,
-    promises,
-    scenario,
-)
+from tests.simulation.safeguards.made import bump, four, guest, lacked, points, promises, scenario
 
 
 def test_without_the_floor_by_guarantee_guests_are_shrunk_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +60,22 @@ def test_without_calm_guests_that_suffered_are_shrunk_to_refill_the_pool(
         lambda p, *a, **k: real(replace(p, demand=replace(p.demand, in_distress=False)), *a, **k),
     )
     assert robbed() > 0
+
+
+def test_without_the_last_part_of_the_pool_a_guest_in_need_waits_for_donors_on_a_crowded_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neighbours' wants are remembered from a peak and are more than there is, while all their needs fit."""
+
+    def made() -> ScenarioWorld:
+        ramp = guest(
+            "ramp", ramps(0.5 * GIB, [(800.0, 3.0 * GIB, 0.05 * GIB)]), swap=0.0, voice=Voice(period_s=5.0)
+        )
+        peak = points((0, 1.5), (200, 1.5), (300, 2.4), (700, 2.4), (710, 1.6))
+        others = [guest(f"g{n}", peak) for n in range(4)]
+        return scenario([ramp, *others], total_gib=11.8, pool=0.2, step_s=5.0, duration_s=1200.0)
+
+    whole = play(made())
+    monkeypatch.setattr(core, "POOL_KEPT", 0.0)
+    without = play(made())
+    assert lacked(without, "ramp") > 2 * lacked(whole, "ramp") + 2

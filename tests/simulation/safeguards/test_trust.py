@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from balloond.model import (
-    Trust,
-)
+from balloond.model import Trust
 from balloond.policy import demand, trust
 from balloond.sim import faults
 from balloond.sim.play import ScenarioWorld, Story, play
