@@ -188,3 +188,29 @@ def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_o
     monkeypatch.setattr(pace, "GIVEN_S", 0.0)
     without = play(made())
     assert without.flips > 1.7 * whole.flips
+
+
+def test_without_a_pause_after_it_was_grown_a_guest_is_taken_back_between_two_bursts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        small = bursts(0.36, 0.97, first_s=153.0, every_s=60.0, lasts_s=18.0, until_s=1800.0)
+        large = bursts(0.44, 2.93, first_s=293.0, every_s=60.0, lasts_s=30.0, until_s=1800.0)
+        even = guest(
+            "even",
+            1.03,
+            maximum=2 * GIB,
+            swap=0.5 * GIB,
+            balloon=Balloon(speed=0.05 * GIB),
+            voice=Voice(period_s=5.0),
+        )
+        others = [
+            guest("small", small, maximum=2 * GIB, swap=0.0, voice=Voice(period_s=2.0)),
+            guest("large", large, balloon=Balloon(speed=0.2 * GIB)),
+        ]
+        return scenario([even, *others], total_gib=5.8, pool=0.03)
+
+    whole = play(made())
+    monkeypatch.setattr(pace, "GROWN_S", 0.0)
+    without = play(made())
+    assert without.flips > 1.4 * whole.flips

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from balloond.model import Tick
+from balloond.model import Statistics, Tick
 from balloond.policy import demand, distress
 from balloond.sim import faults
-from balloond.sim.guest import Voice
+from balloond.sim.faults import Lasting
+from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld, play
 from balloond.sim.workload import ramps
 from balloond.sim.world import SimWorld
 from balloond.units import GIB
-from tests.simulation.safeguards.made import guest, lacked, points, scenario
+from tests.simulation.safeguards.made import bump, guest, lacked, points, scenario
 
 
 def test_without_the_margin_guests_that_grow_are_always_a_step_behind(
@@ -109,3 +110,63 @@ def test_without_doubling_its_calm_a_guest_is_tried_again_and_again(monkeypatch:
     whole = cached()
     monkeypatch.setattr(distress, "CALM_MOST_S", distress.CALM_S)
     assert cached().taken > 1.5 * whole.taken
+
+
+def _crowd(guest_in_need: SimGuest, *troubles: Lasting, step_s: float) -> ScenarioWorld:
+    """Its neighbours have what they wanted at a peak that is over: they give when asked, and not by themselves."""
+    peak = points((0, 2.5), (300, 2.5), (310, 5.0), (850, 5.0), (860, 2.5))
+    others = [guest(f"g{n}", peak, maximum=8 * GIB) for n in range(3)]
+    return scenario(
+        [guest_in_need, *others], *troubles, total_gib=17.5, pool=0.03, duration_s=1200.0, step_s=step_s
+    )
+
+
+def test_without_asking_for_more_than_can_be_seen_a_squeezed_guest_grows_too_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        squeezed = guest(
+            "squeezed",
+            bump(0.8, 5.5, within_s=20.0),
+            maximum=8 * GIB,
+            swap=0.0,
+            balloon=Balloon(speed=0.2 * GIB),
+            voice=Voice(period_s=5.0),
+        )
+        return _crowd(squeezed, step_s=5.0)
+
+    whole = play(made())
+    monkeypatch.setattr(demand, "squeezed_want", lambda *_: 0)
+    without = play(made())
+    assert lacked(without, "squeezed") > 1.4 * lacked(whole, "squeezed")
+
+
+def _reticent(truth: Statistics) -> Statistics:
+    """A kernel that always keeps 3 % free, and a driver that does not tell of swap: only faults show its need."""
+    has = truth.untrusted_available or 0
+    return replace(
+        truth,
+        untrusted_usable=max(truth.untrusted_usable or 0, int(0.03 * has)),
+        untrusted_unused=max(truth.untrusted_unused or 0, int(0.03 * has)),
+        untrusted_swap_out=None,
+    )
+
+
+def test_without_growth_for_distress_a_guest_that_falls_silent_while_it_suffers_goes_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        suffering = guest(
+            "suffering",
+            bump(0.8, 5.5),
+            maximum=8 * GIB,
+            swap=8.0 * GIB,
+            balloon=Balloon(speed=0.5 * GIB),
+            voice=Voice(period_s=5.0, bias=_reticent),
+        )
+        return _crowd(suffering, faults.Silence(guest="suffering", from_s=907.0), step_s=2.0)
+
+    whole = play(made())
+    monkeypatch.setattr(demand, "DISTRESS_GROWTH", 1.0)
+    without = play(made())
+    assert lacked(without, "suffering") > 1.3 * lacked(whole, "suffering")
