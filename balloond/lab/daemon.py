@@ -95,7 +95,7 @@ class Daemon:
     @property
     def ticks(self) -> list[dict[str, Any]]:
         """Every tick that it wrote down so far, over restarts too; for one that records."""
-        return [json.loads(line) for line in self._journal.read_text().splitlines()]
+        return [json.loads(line) for line in _whole_lines(self._journal.read_text())]
 
     def start(self) -> None:
         """Starts it, for the first time or again, and waits until it has made its first turn."""
@@ -164,6 +164,11 @@ class Daemon:
                 return str(answer.read().decode())
         except (OSError, urllib.error.URLError):
             return ""
+
+
+def _whole_lines(text: str) -> list[str]:
+    """Without what is just being written."""
+    return text.rpartition("\n")[0].splitlines()
 
 
 def _free_port() -> int:

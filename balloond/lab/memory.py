@@ -7,7 +7,7 @@ first (kernel: Documentation/admin-guide/mm/pagemap.rst), and only present pages
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,6 +45,31 @@ def holding(pid: int, size: int, marker: bytes) -> Holding:
                     pages += 1
                     frames.add(frame)
     return Holding(pages=pages, frames=frozenset(frames))
+
+
+def beginning(pid: int, size: int, words: Container[bytes]) -> tuple[int, ...]:
+    """Which present pages of such a mapping begin with one of these words of 8 bytes; counted from its start."""
+    found: list[int] = []
+    start = _mapping(pid, size)
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for run_start, run_frames in _present(pid, start, size):
+            memory.seek(run_start)
+            content = memory.read(len(run_frames) * PAGE)
+            first = (run_start - start) // PAGE
+            found += (
+                first + number
+                for number in range(len(run_frames))
+                if content[number * PAGE : number * PAGE + 8] in words
+            )
+    return tuple(found)
+
+
+def frames(pid: int, size: int, pages: Iterable[int]) -> tuple[int, ...]:
+    """The host's frames that those of such a mapping's pages lie in; the present ones alone."""
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+        pagemap.seek(_mapping(pid, size) // PAGE * _ENTRY)
+        entries = array("Q", pagemap.read(size // PAGE * _ENTRY))
+    return tuple(entries[page] & _FRAME for page in pages if entries[page] & _PRESENT)
 
 
 def _mapping(pid: int, size: int) -> int:

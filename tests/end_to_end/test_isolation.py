@@ -23,6 +23,10 @@ SECRET = 256 * MIB
 SMALL = 128 * MIB
 """A lab guest lives in this; nearly all that it held before was taken from it then."""
 
+BEGUN = 192 * MIB  # what the other guest has before it grows
+TRIES = 3
+"""A frame that was freed may go to anybody on the machine; some of so many come to the other guest."""
+
 
 @pytest.fixture(params=[False, True], ids=["without-merging", "with-merging"])
 def merging(request: pytest.FixtureRequest) -> Iterator[bool]:
@@ -62,12 +66,20 @@ def shrink(guest: Guest, target: int) -> None:
     until(lambda: guest.actual == target, "the balloon to arrive", limit_s=60)
 
 
+def grow(guest: Guest) -> None:
+    """To all its memory, which it touches: one cache line a page, so that the rest shows what the host gave."""
+    guest.set_target(GUEST)
+    until(lambda: guest.actual == GUEST, "the balloon to arrive", limit_s=60)
+    guest.hold(guest.report().free - 24 * MIB)
+    until(lambda: guest.report().held == guest.report().wanted, "the guest to have new memory", limit_s=60)
+
+
 def test_what_was_taken_from_one_guest_is_gone_from_its_process_and_never_shows_in_another(
     arena: Arena, merging: bool
 ) -> None:
     secret = secrets.token_bytes(16)
     owner, other = arena.boot_all([Machine(memory=GUEST, period_s=1) for _ in range(2)])
-    shrink(other, 192 * MIB)  # so that it has room for new memory later
+    shrink(other, BEGUN)  # so that it has room for new memory later
 
     owner.command(f"pattern {SECRET // MIB} {secret.hex()}")
     until(lambda: owner.report().held == SECRET, "the pattern to be written", limit_s=60)
@@ -88,13 +100,15 @@ def test_what_was_taken_from_one_guest_is_gone_from_its_process_and_never_shows_
     assert after.pages * PAGE <= owner.report().free + 4 * MIB  # what is left is still the owner's own
     assert before.pages - after.pages > 0.75 * before.pages
 
-    other.set_target(GUEST)
-    until(lambda: other.actual == GUEST, "the balloon to arrive", limit_s=60)
-    grown = other.report().free - 24 * MIB
-    other.hold(grown)  # one cache line a page is written, so that the rest of it shows what the host gave
-    until(lambda: other.report().held == other.report().wanted, "the other guest to have new memory", 60)
-    reused = look(other, b"").frames & before.frames
+    reused: set[int] = set()
+    for _ in range(TRIES):
+        grow(other)
+        assert look(other, secret).pages == 0
+        reused |= look(other, b"").frames & before.frames
+        if reused:
+            break
+        other.release()
+        shrink(other, BEGUN)
     print(f"frames that went from one guest to the other: {len(reused)} of {len(before.frames)}")
-    assert look(other, secret).pages == 0
     if not merging:  # merged, the pattern lay in a few frames
         assert reused, "no frame changed hands, so that nothing was shown"
