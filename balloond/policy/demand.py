@@ -102,6 +102,8 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * touched))
     extra = margin(working_set, known, guest.maximum)
     suffering = not distress.calm(now_s)
+    # Who can swap, or take memory back by itself, outlives a jump that it has no memory for; two show a ramp.
+    bears_surprise = guest.deflates_on_oom or bool(memory.hearing.swap_out)
     want = max(working_set + extra, squeezed_want(known, min(guest.actual, touched)), guarantee)
     need = known.recent
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
@@ -122,7 +124,9 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         working_set=int(working_set),
         want=want,
         need=max(guarantee, min(want, int(need))),
-        enough=max(guarantee, min(want, int(need) + extra)),
+        enough=max(
+            guarantee, min(want, int(need) + margin(need, known, guest.maximum, jumps=not bears_surprise))
+        ),
         floor=max(guarantee, min(want, int(pressing))),
         guarantee=guarantee,
         ceiling=ceiling,

@@ -255,7 +255,8 @@ def _take(
     positions: Sequence[Position], givers: Sequence[int], wanted: int, reason: Reason, rung: Rung,
     made: dict[int, Move], *, fast: bool, owed: bool, now_s: float,
 ) -> int:  # fmt: skip
-    """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much."""
+    """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much. Those that need
+    not turn for it give first."""
     donors = []
     for i in givers:
         p = positions[i]

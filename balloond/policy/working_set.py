@@ -26,11 +26,12 @@ GROWTH_AHEAD: Final = 3.0
 move. A variance in its place is too slow for a ramp's first minute: a guest that grew by 0.8 GiB a sample (July
 trace, 2x) was short of 0.8 GiB before it was grown, and with this of nothing."""
 
-JUMP_AHEAD: Final = 2.0
-"""Likewise of growth that was seen once. It may be a ramp's beginning, but mostly it is all that comes, and the
-next sample tells. With three samples' worth guests took from each other with each jump what nobody used: on July
-days of steps at 3x they turned half as often again. With half of one they turned least, and of nine ramps of real
-guests that have no swap three met their OOM killer."""
+RESPONSE_S: Final = 2.0
+"""Of growth that was seen once, what comes until the next sample is held ahead, and for so long after it: until
+donors gave and the balloon moved. It may be a ramp's beginning, but mostly it is all that comes, and the next
+sample tells. With three samples' worth guests took from each other with each jump what nobody used: on July days
+of steps at 3x they turned half as often again. With half of one, of nine ramps of real guests that have no swap
+three met their OOM killer; at samples of 2 s this is two of them."""
 
 SQUEEZED_SHARE: Final = 0.02
 """Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
@@ -98,11 +99,12 @@ def _lasting(before: WorkingSet, grew: float, over_s: float) -> float:
     return min(grew / over_s, before.grew / before.over_s) * max(over_s, before.over_s)
 
 
-def margin(working_set: float, known: WorkingSet, maximum: int) -> int:
+def margin(working_set: float, known: WorkingSet, maximum: int, *, jumps: bool = True) -> int:
     """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for growth as fast as
-    its recent peak, where it lasts until memory can be there, else until that is known; at most a quarter of the
-    guest."""
-    ahead = max(JUMP_AHEAD * known.growth, GROWTH_AHEAD * known.lasting)
+    its recent peak, where it lasts until memory can be there, else (`jumps`) until that is known; at most a
+    quarter of the guest."""
+    jump = known.growth * (1 + RESPONSE_S / max(RESPONSE_S, known.over_s)) if jumps else 0.0
+    ahead = max(jump, GROWTH_AHEAD * known.lasting)
     return int(min(max(0.1 * working_set, _least_margin(maximum), ahead), 0.25 * maximum))
 
 

@@ -193,9 +193,20 @@ def test_a_squeezed_guest_wants_what_nobody_can_see_unless_it_has_all_it_may_hav
 
 def test_with_its_need_and_a_margin_it_has_enough_and_no_margin_comes_on_top_of_a_promise() -> None:
     remembering = knowing(slow=4 * GIB, recent=float(GIB))
-    assert demand(remembering).enough == GIB + int(0.4 * GIB)
+    assert demand(remembering).enough == GIB + 256 * MIB
     promised = replace(POLICY, minimum=Amount(size=3 * GIB))
     assert demand(remembering, policy=promised).enough == 3 * GIB
+
+
+def test_a_jump_is_no_reason_to_grow_for_who_can_swap_or_help_itself_but_a_ramp_is() -> None:
+    jumped = knowing(growth=300.0 * MIB, over_s=2.0)
+    assert demand(jumped).enough == GIB + 600 * MIB
+    assert demand(knowing(growth=300.0 * MIB, over_s=10.0)).enough == GIB + 360 * MIB
+    swapped = replace(jumped, hearing=replace(jumped.hearing, swap_out=4096))
+    assert (demand(swapped).enough, demand(swapped).want) == (GIB + 256 * MIB, GIB + 600 * MIB)
+    assert demand(jumped, replace(GUEST, deflates_on_oom=True)).enough == GIB + 256 * MIB
+    ramp = knowing(growth=300.0 * MIB, lasting=300.0 * MIB, over_s=2.0)
+    assert demand(ramp, replace(GUEST, deflates_on_oom=True)).enough == GIB + 900 * MIB
 
 
 def test_a_guest_races_that_would_outgrow_a_margin_for_quiet_times_in_three_samples() -> None:
