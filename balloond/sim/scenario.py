@@ -278,6 +278,8 @@ def _faults(reader: _Reader, node: Node, path: str, guests: list[SimGuest]) -> I
         "from_s": kind_of.get("from", parse_duration, 0.0),
         "until_s": kind_of.get("until", parse_duration, float("inf")),
     }
+    if values["until_s"] <= values["from_s"]:
+        reader.blame(kind_of.entries.get("until"), f"{path}until", "must be later than from")
     own = {each.name: each.default is MISSING for each in fields(kind)}
     for key, (name, parse, stand_in) in _FIELDS.items():
         if name not in own and key in kind_of.entries:

@@ -12,7 +12,7 @@ from typing import Final
 
 from balloond.model import Reason, SetTarget, Snapshot
 from balloond.sim.invariants import Breach
-from balloond.sim.play import ScenarioWorld, play
+from balloond.sim.play import Moves, ScenarioWorld, play
 from balloond.sim.policies import BALLOOND
 from balloond.sim.world import DaemonKilledError, SimWorld
 from balloond.units import GIB, MIB
@@ -64,7 +64,7 @@ def stage(make: Callable[[], ScenarioWorld], policy: str) -> Ending:
                 short[guest.name] += guest.short / GIB * step_s
         painter.look(world)
         actor.act(world)
-    return _end(policy, painter, short, actor.flips, actor.targets_set, None)
+    return _end(policy, painter, short, actor.moves.flips, actor.moves.targets_set, None)
 
 
 def _end(
@@ -92,22 +92,16 @@ class Actor:
         from balloond.sim.peers import MAKERS  # needs numpy
 
         self._peer = MAKERS[policy]()
-        self._directions: dict[str, bool] = {}
-        self.flips = 0
-        self.targets_set = 0
+        self.moves = Moves()
 
     def act(self, world: SimWorld) -> None:
         """One turn. A peer whose process is killed between two actions comes back with the next turn."""
         actions = self.decide(world.observe())
-        for action in actions:
-            grows = action.target > action.actual
-            self.flips += self._directions.get(action.uuid, grows) is not grows
-            self._directions[action.uuid] = grows
-        self.targets_set += len(actions)
         try:
             world.apply(actions)
         except DaemonKilledError:
             world.applies_left = None
+        self.moves.count(world)
 
     def decide(self, snapshot: Snapshot) -> tuple[SetTarget, ...]:
         """What the peer asks for now. No peer asks libvirt for more than the maximum, nor for nothing at all."""
