@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from balloond import cli as balloonctl
-from balloond.sim import bench, processes
+from balloond.sim import bench, processes, verdict
 from balloond.sim.cli import main
 from balloond.sim.policies import POLICIES
 from balloond.sim.progress import Progress
@@ -395,11 +395,34 @@ def test_the_bench_prints_the_bars_and_the_cost(
     monkeypatch.setattr(bench, "TRACE", Path("nowhere.npz"))
     monkeypatch.setattr(bench, "COUNTS", (3,))
     monkeypatch.setattr(bench, "DECISIONS", 30)
+    monkeypatch.setattr(verdict, "FLIPS_BAR", -1.0)  # missed, and held against no machines that are made up
     assert bench.main(["--days", "0.004", "--jobs", "1"]) == 0
     told = capsys.readouterr().out
     assert re.search(r"^linear +2 ", told, re.MULTILINE)
     assert re.search(r"^step +2\.5 ", told, re.MULTILINE)
+    assert re.search(r"^linear 2x: flips at most -1 a machine-day +0 +missed$", told, re.MULTILINE)
+    assert "Of 16 bars: " in told
+    assert "made up" in told
     assert re.search(r"^3 +\d+\.\d\d ms +\d+\.\d us", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("limit", [0.0, 1000.0])
+def test_the_bench_fails_where_real_machines_miss_a_bar(
+    tmp_path: Path, limit: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "busy.npz"
+    usage = np.repeat(np.random.default_rng(3).random((20, 4)) * 2.0, 2, axis=1)
+    np.savez(path, usage_gib=usage, capacity_gib=np.full(20, 4.0), step_s=300)
+    monkeypatch.setenv("BALLOOND_TRACE", str(path))
+    monkeypatch.setattr(bench, "COUNTS", ())
+    monkeypatch.setattr(verdict, "EXCESS_BARS", {2.0: limit})
+    monkeypatch.setattr(bench, "EXCESS_BARS", {2.0: limit})
+    monkeypatch.setattr(verdict, "FLIPS_BAR", 1000.0)
+    monkeypatch.setattr(verdict, "PEER_AT", ())
+    assert bench.main(["--days", "1", "--jobs", "1"]) == (limit == 0)
+    told = capsys.readouterr().out
+    assert ("missed\n" in told) is (limit == 0)
+    assert "guests" in told  # the cost of a decision is told all the same
 
 
 def test_the_bench_refuses_a_broken_trace(
