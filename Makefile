@@ -17,7 +17,7 @@ help:
 	@echo "make coverage    unit tests; fails where they leave out a branch of units, value, model, config or policy"
 	@echo "make mutation    changes the pure floors in thousands of ways, and fails where tests notice too few; half an hour"
 	@echo "make bench       the policy against its bars, on BENCH_DAYS=$(BENCH_DAYS) days of real machines; what a decision,"
-	@echo "                 a tick and the daemon cost; see docs/benchmark.md"
+	@echo "                 a tick and the daemon cost; fails where a bar is missed; see docs/benchmark.md"
 
 .venv/ready: tools/bootstrap pyproject.toml
 	PYTHON=$(PYTHON) tools/bootstrap
@@ -63,8 +63,10 @@ test-host-self-test: .venv/ready
 	$(VENV)/python -m tests.image --self-test
 
 bench: .venv/ready
-	BENCH_DAYS=$(BENCH_DAYS) $(VENV)/python -m balloond.sim.bench
-	$(VENV)/python -m balloond.lab bench
+	failed=0; \
+	BENCH_DAYS=$(BENCH_DAYS) $(VENV)/python -m balloond.sim.bench || failed=1; \
+	$(VENV)/python -m balloond.lab bench || failed=1; \
+	exit $$failed
 
 format: .venv/ready
 	$(VENV)/ruff format .

@@ -14,19 +14,21 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from balloond.config.problems import ConfigError
+from balloond.config.problems import ConfigError, escape
 from balloond.config.read import load as load_config
-from balloond.config.settings import Config
+from balloond.config.settings import Config, Mode
 from balloond.sim import report
 from balloond.sim.policies import BALLOOND, BOUNDS, PEERS, POLICIES, WORDS
 from balloond.sim.progress import Progress
 from balloond.sim.table import aligned
 
 if TYPE_CHECKING:
+    from balloond.sim.play import ScenarioWorld
     from balloond.sim.staged import Ending
 
 EXIT_OK: Final = 0
@@ -39,7 +41,12 @@ SCHEMA: Final = 1
 
 MOST_DAYS: Final = 366.0
 
-T = TypeVar("T")
+OVERCOMMITS: Final = (1.5, 2.0, 3.0)
+SEED: Final = 1
+DAYS: Final = 1.0
+
+OF_TRACES: Final = ("trace", "days", "overcommit", "ramp", "seed")
+"""Options that mean nothing to a scenario."""
 
 _DESCRIPTION: Final = """\
 Runs memory policies over recorded, made-up or described hosts, and compares
@@ -67,7 +74,7 @@ examples:
 
 exit status:
   0  done
-  2  an option, a trace or a scenario is wrong
+  2  an option, a trace or a scenario is wrong, or the report can't be written
 
 see also:
   docs/benchmark.md""".format(policies="\n".join(f"  {name:<12}{words}" for name, words in WORDS.items()))
@@ -77,33 +84,89 @@ class WrongError(Exception):
     """What was asked for can't be done; the text says why and what would be right."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What came of it: for the terminal, and to look at."""
+
+    text: str
+    page: report.Page
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out the command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        text = _scenario(options) if options.scenario is not None else _trace(options)
+        _check(options)
+        told = _scenario(options) if options.scenario is not None else _trace(options)
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_WRONG
     except WrongError as error:
-        print(f"balloonctl simulate: {error}", file=sys.stderr)
+        _say(str(error))
         return EXIT_WRONG
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     try:
-        print(text, flush=True)
+        print(told.text, flush=True)
     except BrokenPipeError:  # `balloonctl simulate | head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (Python flushes stdout once more at exit)
+    if options.report is None:
+        return EXIT_OK
+    try:
+        report.write(options.report, report.render(told.page))
+    except OSError as error:
+        _say(f"{escape(str(options.report))}: {error.strerror}")
+        return EXIT_WRONG
     return EXIT_OK
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Tells what is wrong with the options before any work is done. Raises WrongError."""
+    if options.scenario is not None:
+        for name in OF_TRACES:
+            if getattr(options, name) is not None:
+                raise WrongError(
+                    f"--{name} means nothing to a scenario, which tells all itself; leave one out"
+                )
+    policies = options.policy or (BALLOOND,)
+    if options.config is not None and BALLOOND not in policies:
+        raise WrongError("--config is balloond's, and --policy leaves balloond out; leave one of them out")
+    if options.report is not None:
+        try:
+            report.check(options.report)
+        except OSError as error:
+            raise WrongError(f"{escape(str(options.report))}: {error.strerror}") from error
+
+
+def _tried(path: Path, interval_s: float | None = None) -> tuple[Config, tuple[str, ...]]:
+    """balloond's configuration as it can be tried, and what had to be changed in it. `interval_s`: what it has to
+    have where that is given."""
+    config = load_config(path)
+    changes = []
+    if config.mode is not Mode.ACTIVE:
+        changes.append(f"mode {config.mode.value} moves nobody: run as {Mode.ACTIVE.value}")
+    if interval_s is not None and config.interval_s != interval_s:
+        changes.append(
+            f"the interval is {config.interval_s:g} s: run at {interval_s:g} s, the step of all policies"
+        )
+    tried = replace(config, mode=Mode.ACTIVE, interval_s=interval_s or config.interval_s)
+    notes = tuple(f"{escape(str(path))}: {change}" for change in changes)
+    for note in notes:
+        _say(note)
+    return tried, notes
+
+
+def _say(text: str) -> None:
+    print(f"balloonctl simulate: {text}", file=sys.stderr)
 
 
 # --- traces ----------------------------------------------------------------------------------------------
 
 
-def _trace(options: argparse.Namespace) -> str:
-    """The comparison over a trace, as text; writes the report."""
+def _trace(options: argparse.Namespace) -> Told:
+    """The comparison over a trace."""
     _need_numpy("a trace")
     from balloond.sim.compare import CONFIG, Case, compare, rows, tightest, with_bounds
     from balloond.sim.synthetic import synthesize
@@ -111,20 +174,20 @@ def _trace(options: argparse.Namespace) -> str:
     from balloond.sim.trace import Ramp, TraceError, deal, load
 
     config = CONFIG
+    notes: tuple[str, ...] = ()
     if options.config is not None:
-        config = replace(load_config(options.config), interval_s=CONFIG.interval_s)
-    days = options.days or 1.0
+        config, notes = _tried(options.config, CONFIG.interval_s)
+    days, seed = options.days or DAYS, SEED if options.seed is None else options.seed
     try:
-        trace = load(options.trace) if options.trace else synthesize(days, seed=options.seed)
-        worlds = deal(trace, days=days, seed=options.seed)
+        trace = load(options.trace) if options.trace else synthesize(days, seed=seed)
+        worlds = deal(trace, days=days, seed=seed)
     except TraceError as error:
         raise WrongError(str(error)) from error
-    _check_writable(options.report)
     cases = with_bounds(
         [
             Case(policy=policy, overcommit=overcommit, ramp=Ramp(ramp))
-            for ramp in options.ramp
-            for overcommit in options.overcommit
+            for ramp in options.ramp or RAMPS
+            for overcommit in options.overcommit or OVERCOMMITS
             for policy in options.policy or POLICIES
         ]
     )
@@ -136,74 +199,60 @@ def _trace(options: argparse.Namespace) -> str:
         progress=Progress(sys.stderr),
     )  # fmt: skip
     told = rows(results)
-    described = describe(trace, worlds, options.seed)
-    if options.report:
-        _write(options.report, report.render(page(described, worlds, results, told)))
-    if options.json:
-        return json.dumps(to_json(described, told, schema=SCHEMA), indent=2, sort_keys=True)
-    return f"{described}\n\n{table(told)}"
+    described = describe(trace, worlds, seed)
+    shown = page(described, worlds, results, told)
+    return Told(
+        text=json.dumps(to_json(described, told, schema=SCHEMA), indent=2, sort_keys=True)
+        if options.json
+        else f"{described}\n\n{table(told)}",
+        page=replace(shown, notes=(*shown.notes, *notes)),
+    )
 
 
 # --- scenarios -------------------------------------------------------------------------------------------
 
 
-def _scenario(options: argparse.Namespace) -> str:
-    """What becomes of a scenario under each policy, as text; writes the report."""
-    from balloond.sim import scenario
-    from balloond.sim.staged import stage
+def _scenario(options: argparse.Namespace) -> Told:
+    """What becomes of a scenario under each policy."""
+    from balloond.sim.staged import stage_all
 
-    for name, value in (("--trace", options.trace), ("--days", options.days)):
-        if value is not None:
-            raise WrongError(f"{name} means nothing to a scenario, which has its own time; leave one out")
     policies = options.policy or (BALLOOND,)
     bounds = [policy for policy in policies if policy in BOUNDS]
     if bounds:
         raise WrongError(f"{', '.join(bounds)} cannot be played in a scenario: it is computed from a trace")
     if any(policy in PEERS for policy in policies):
         _need_numpy("a peer")
-    make = _maker(options.scenario, scenario.names(), scenario.named, scenario.load)
+    make = _maker(options.scenario)
     first = make()  # what is wrong with it is told before any work is done
-    _check_writable(options.report)
+    makers = dict.fromkeys(policies, make)
+    notes: tuple[str, ...] = ()
     if options.config is not None:
-        config = load_config(options.config)
-        make = _with_config(make, config)
-    progress = Progress(sys.stderr)
-    endings: list[Ending] = []
-    for policy in policies:
-        endings.append(stage(make, policy))
-        progress(len(endings), len(policies))
-    title = first.title or first.name
-    if options.report:
-        _write(options.report, report.render(_scenario_page(title, endings)))
-    if options.json:
-        listed = [_ending_json(ending) for ending in endings]
-        return json.dumps(
-            {"schema": SCHEMA, "scenario": first.name, "endings": listed}, indent=2, sort_keys=True
-        )
-    lines = [f"{first.name}: {title}", "", *aligned(_ENDING_COLUMNS, [_ending_row(e) for e in endings])]
+        config, notes = _tried(options.config)
+        makers[BALLOOND] = partial(make, config=config)
+    endings = stage_all(makers, jobs=options.jobs, progress=Progress(sys.stderr, "simulated minutes"))
+    name, title = escape(first.name), escape(first.title)
+    lines = [f"{name}: {title}", "", *aligned(_ENDING_COLUMNS, [_ending_row(e) for e in endings])]
     for ending in endings:
         lines += [f"{b.at_s:.0f} s: {b.promise}: {b.guest}: {b.detail}" for b in ending.breaches or ()]
-    return "\n".join(lines)
+    listed = {"schema": SCHEMA, "scenario": first.name, "endings": [_ending_json(e) for e in endings]}
+    return Told(
+        text=json.dumps(listed, indent=2, sort_keys=True) if options.json else "\n".join(lines),
+        page=_scenario_page(title or name, endings, notes),
+    )
 
 
-def _maker(
-    text: str, names: Sequence[str], named: Callable[[str], T], load: Callable[[Path], T]
-) -> Callable[[], T]:
+def _maker(text: str) -> partial[ScenarioWorld]:
     """How to make the scenario of that file, or of that name among those that come with balloond."""
-    if text in names and not Path(text).exists():
-        return lambda: named(text)
+    from balloond.sim import scenario
+
+    known = scenario.names()
+    if text in known and not Path(text).exists():
+        return partial(scenario.named, text)
     if not Path(text).is_file():
-        raise WrongError(f"{text}: no such file, and no scenario of that name; there are {', '.join(names)}")
-    return lambda: load(Path(text))
-
-
-def _with_config(make: Callable[[], T], config: Config) -> Callable[[], T]:
-    def made() -> T:
-        scenario = make()
-        scenario.config = config  # type: ignore[attr-defined]  # T is a ScenarioWorld, named where it is used
-        return scenario
-
-    return made
+        raise WrongError(
+            f"{escape(text)}: no such file, and no scenario of that name; there are {', '.join(known)}"
+        )
+    return partial(scenario.load, Path(text))
 
 
 _ENDING_COLUMNS: Final = (
@@ -242,7 +291,7 @@ def _ending_json(ending: Ending) -> dict[str, object]:
     }
 
 
-def _scenario_page(title: str, endings: Sequence[Ending]) -> report.Page:
+def _scenario_page(title: str, endings: Sequence[Ending], notes: Sequence[str]) -> report.Page:
     return report.Page(
         title=title,
         subtitle="A scenario: the same world and the same faults for every policy.",
@@ -257,7 +306,7 @@ def _scenario_page(title: str, endings: Sequence[Ending]) -> report.Page:
         demands=tuple(ending.scene.wanted for ending in endings),
         columns=_ENDING_COLUMNS,
         rows=tuple(_ending_row(ending) for ending in endings),
-        notes=("Breaches are of balloond's promises; peers promise nothing.",),
+        notes=("Breaches are of balloond's promises; peers promise nothing.", *notes),
     )  # fmt: skip
 
 
@@ -277,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--trace", metavar="FILE", type=Path, help="an .npz file; else machines are made up")
     parser.add_argument(
-        "--overcommit", metavar="LIST", type=_overcommits, default=(1.5, 2.0, 3.0),
+        "--overcommit", metavar="LIST", type=_overcommits,
         help="what guests claim, in multiples of what the host has (default: 1.5,2,3)",
     )  # fmt: skip
     parser.add_argument(
@@ -285,12 +334,12 @@ def _parser() -> argparse.ArgumentParser:
         help="default: all over a trace, balloond in a scenario",
     )  # fmt: skip
     parser.add_argument(
-        "--ramp", metavar="LIST", type=_one_of(RAMPS), default=RAMPS,
+        "--ramp", metavar="LIST", type=_one_of(RAMPS),
         help="between two samples: linear, step (default: both)",
     )  # fmt: skip
     parser.add_argument("--days", metavar="N", type=_days, help="of the trace, from its start (default: 1)")
     parser.add_argument(
-        "--seed", metavar="N", type=_whole, default=1,
+        "--seed", metavar="N", type=_whole,
         help="shuffles machines among hosts and makes machines up (default: 1)",
     )  # fmt: skip
     parser.add_argument("--jobs", metavar="N", type=_jobs, help="processes (default: one a processor)")
@@ -354,19 +403,6 @@ def _jobs(text: str) -> int:
 def _need_numpy(what: str) -> None:
     if importlib.util.find_spec("numpy") is None:
         raise WrongError(f"{what} needs numpy, which is not installed: pip install 'balloond[simulate]'")
-
-
-def _check_writable(path: Path | None) -> None:
-    """A run may take an hour; that its report can't be written is told before it."""
-    if path is not None and not (path.absolute().parent.is_dir() and not path.is_dir()):
-        raise WrongError(f"{path}: there is no such folder, or it is one")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WrongError(f"{path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

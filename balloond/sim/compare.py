@@ -7,15 +7,12 @@ What is computed depends on nothing but the worlds: not on the number of process
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Final
 
 from balloond.config.settings import Amount, Config, GuestPolicy, HostPolicy
-from balloond.sim import fleet, oracle, traced
+from balloond.sim import fleet, oracle, processes, traced
 from balloond.sim.history import Draughtsman, History
 from balloond.sim.peers import MAKERS
 from balloond.sim.policies import BALLOOND, BOUNDS, CLAIRVOYANT, LATE
@@ -82,8 +79,8 @@ def compare(
     parts = [part for case in cases for part in _parts(case, worlds, config, drawn)]
     order = sorted(range(len(parts)), key=lambda i: -parts[i].cost)  # long ones first, so that none is last
     done: dict[int, Result] = {}
-    jobs = min(jobs or os.cpu_count() or 1, len(parts))
-    for index, result in _each(parts, order, jobs):
+    jobs = processes.count(jobs, len(parts))
+    for index, result in processes.each(_carry_out, parts, jobs=jobs, order=order):
         done[index] = result
         progress(len(done), len(parts))
     results = [done[i] for i in range(len(parts))]
@@ -160,30 +157,6 @@ def _parts(case: Case, worlds: Worlds, config: Config, drawn: int | None) -> Ite
     for host in range(worlds.hosts):
         mine = 0 if host == drawn else None
         yield _Part(case=case, worlds=worlds.only(host), config=config, drawn=mine, named=host, cost=4.0)
-
-
-def _each(parts: Sequence[_Part], order: Sequence[int], jobs: int) -> Iterator[tuple[int, Result]]:
-    """Carries the parts out, and gives each result when it is there."""
-    if jobs == 1:
-        yield from ((index, _carry_out(parts[index])) for index in order)
-        return
-    with ProcessPoolExecutor(jobs, initializer=_end_when_interrupted) as pool:
-        waiting = _submit(pool, parts, order)
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _end_when_interrupted() -> None:
-    """Ctrl-C reaches all processes of a terminal: this one ends at once and without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _submit(pool: Executor, parts: Sequence[_Part], order: Sequence[int]) -> dict[Future[Result], int]:
-    return {pool.submit(_carry_out, parts[index]): index for index in order}
 
 
 def _carry_out(part: _Part) -> Result:

@@ -1,14 +1,15 @@
 """What can go wrong in the simulated world?
 
 Each fault is a small value with a beginning and an end, to be put into `SimWorld.troubles`. Some concern a guest,
-named by `guest`; some everybody. What a fault changes it puts back when it ends, unless it says otherwise.
+named by `guest`; some everybody. What a fault changes it puts back when it ends, unless it says otherwise; where
+another of its kind still lasts, that one's change stands.
 `KINDS` names them all, for scenario files. Nothing here is random: who wants chance draws the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from balloond.model import Statistics
@@ -21,16 +22,45 @@ FOR_EVER: Final = float("inf")
 
 @dataclass(slots=True, kw_only=True)
 class Lasting:
-    """A fault from one time to another, simulated seconds."""
+    """A fault from one time to another, simulated seconds. It sets `fields` of `holder` while it lasts."""
 
     from_s: float
     until_s: float = FOR_EVER
+    was: Mapping[str, object] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """The fields as they are without it and without all like it that last."""
+
+    def holder(self, world: SimWorld) -> object:
+        """Whose fields it sets."""
+        return world
+
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        """What it sets them to."""
+        return {}
 
     def begin(self, world: SimWorld) -> None:
         """Makes it so."""
+        holder, fields, alike = self.holder(world), self.fields(world), self.alike(world)
+        self.was = alike[-1].was if alike else {name: getattr(holder, name) for name in fields}
+        _set(holder, fields)
 
     def end(self, world: SimWorld) -> None:
-        """Puts back what was."""
+        """Puts back what was, or what the youngest of those like it has made of that."""
+        alike = self.alike(world)
+        _set(self.holder(world), alike[-1].fields(world) if alike else self.was)
+
+    def alike(self, world: SimWorld) -> list[Lasting]:
+        """The others of its kind that last and set the same, oldest first."""
+        holder = self.holder(world)
+        return [
+            other
+            for other in world.lasting
+            if other is not self and isinstance(other, type(self)) and other.holder(world) is holder
+        ]
+
+
+def _set(holder: object, fields: Mapping[str, object]) -> None:
+    for name, value in fields.items():
+        setattr(holder, name, value)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,41 +72,49 @@ class OfGuest(Lasting):
     def whose(self, world: SimWorld) -> SimGuest:
         return world.named(self.guest)
 
+    def holder(self, world: SimWorld) -> object:
+        return self.whose(world)
+
+
+class OfVoice(OfGuest):
+    """A fault of how a guest's driver speaks."""
+
+    def holder(self, world: SimWorld) -> object:
+        return self.whose(world).voice
+
+
+class OfBalloon(OfGuest):
+    """A fault of how a guest's balloon moves."""
+
+    def holder(self, world: SimWorld) -> object:
+        return self.whose(world).balloon
+
 
 # --- what guests say -------------------------------------------------------------------------------------
 
 
-class Silence(OfGuest):
+class Silence(OfVoice):
     """Its statistics grow old."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.silent = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.silent = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"silent": True}
 
 
-class Freeze(OfGuest):
+class Freeze(OfVoice):
     """The same numbers again and again, newly stamped."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.frozen = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.frozen = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"frozen": True}
 
 
 @dataclass(slots=True, kw_only=True)
-class Late(OfGuest):
+class Late(OfVoice):
     """Its numbers arrive `delay_s` after they were taken."""
 
     delay_s: float = 2.0
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.delay_s = self.delay_s
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.delay_s = 0.0
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"delay_s": self.delay_s}
 
 
 def _hungry(truth: Statistics) -> Statistics:
@@ -122,89 +160,65 @@ LIES: Final[dict[str, Callable[[Statistics], Statistics]]] = {
 
 
 @dataclass(slots=True, kw_only=True)
-class Lie(OfGuest):
+class Lie(OfVoice):
     """It tells a story of `LIES` in place of the truth."""
 
     story: str
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.bias = LIES[self.story]
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.bias = None
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"bias": LIES[self.story]}
 
 
-class Fieldless(OfGuest):
+class Fieldless(OfVoice):
     """It has a stamp that never changes and no numbers, as Windows without its service."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.fieldless = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.fieldless = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"fieldless": True}
 
 
-class NoUsable(OfGuest):
+class NoUsable(OfVoice):
     """It does not tell what is usable, as old kernels."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.lacks_usable = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.lacks_usable = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"lacks_usable": True}
 
 
-class NoDriver(OfGuest):
+class NoDriver(OfVoice):
     """It has no balloon driver: says nothing and obeys nothing."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).voice.absent = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).voice.absent = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"absent": True}
 
 
 # --- what guests' balloons do ----------------------------------------------------------------------------
 
 
-class StuckBalloon(OfGuest):
+class StuckBalloon(OfBalloon):
     """It does not move at all."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).balloon.stuck = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).balloon.stuck = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"stuck": True}
 
 
 @dataclass(slots=True, kw_only=True)
-class SlowBalloon(OfGuest):
+class SlowBalloon(OfBalloon):
     """It moves `delay_s` after it was asked, and at `speed` bytes a second."""
 
     delay_s: float = 0.0
     speed: float = 64.0 * MIB
 
-    def begin(self, world: SimWorld) -> None:
-        balloon = self.whose(world).balloon
-        balloon.delay_s, balloon.speed = self.delay_s, self.speed
-
-    def end(self, world: SimWorld) -> None:
-        balloon = self.whose(world).balloon
-        balloon.delay_s, balloon.speed = 0.0, float("inf")
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"delay_s": self.delay_s, "speed": self.speed}
 
 
 @dataclass(slots=True, kw_only=True)
-class HalfWay(OfGuest):
+class HalfWay(OfBalloon):
     """It never shrinks below `share` of its maximum."""
 
     share: float = 0.75
 
-    def begin(self, world: SimWorld) -> None:
-        guest = self.whose(world)
-        guest.balloon.stops_at = int(self.share * guest.maximum)
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).balloon.stops_at = None
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"stops_at": int(self.share * self.whose(world).maximum)}
 
 
 class BurstBalloon(OfGuest):
@@ -228,31 +242,26 @@ class Reboot(OfGuest):
 class Off(OfGuest):
     """It is off from the beginning to the end, and boots then: many at once are a boot storm."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).running = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"running": False}
 
     def end(self, world: SimWorld) -> None:
-        self.whose(world).boot(world.now_s)
+        if not self.alike(world):
+            self.whose(world).boot(world.now_s)
 
 
 class Hang(OfGuest):
     """Its monitor does not answer."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).hung = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).hung = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"hung": True}
 
 
 class Deaf(OfGuest):
     """It is read as ever, and setting its target times out."""
 
-    def begin(self, world: SimWorld) -> None:
-        self.whose(world).deaf = True
-
-    def end(self, world: SimWorld) -> None:
-        self.whose(world).deaf = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"deaf": True}
 
 
 # --- what happens to the host and to the daemon ----------------------------------------------------------
@@ -261,21 +270,15 @@ class Deaf(OfGuest):
 class LibvirtGone(Lasting):
     """Nobody can be read or asked."""
 
-    def begin(self, world: SimWorld) -> None:
-        world.libvirt_gone = True
-
-    def end(self, world: SimWorld) -> None:
-        world.libvirt_gone = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"libvirt_gone": True}
 
 
 class HostUnreadable(Lasting):
     """The kernel's figures can't be read."""
 
-    def begin(self, world: SimWorld) -> None:
-        world.host_unreadable = True
-
-    def end(self, world: SimWorld) -> None:
-        world.host_unreadable = False
+    def fields(self, world: SimWorld) -> Mapping[str, object]:
+        return {"host_unreadable": True}
 
 
 @dataclass(slots=True, kw_only=True)

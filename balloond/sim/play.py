@@ -40,13 +40,30 @@ class Story:
     ticks: int = 0
     restarts: int = 0
     still: bool = True  # whether nothing moved any more, ten minutes after demand became steady
-    targets_set: int = 0
+    targets_set: int = 0  # that guests were really asked for
     flips: int = 0  # changes of a guest's direction
     short_gib_s: dict[str, float] = field(default_factory=dict)  # memory lacked, by guest's name
     host_swapped_most: float = 0.0
     oom_kills: int = 0
     digest: str = ""  # of every tick: the same seed gives the same
     last: Tick | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Moves:
+    """Counts what guests were really asked for: not what was decided only, or failed."""
+
+    targets_set: int = 0
+    flips: int = 0
+    _grew: dict[str, bool] = field(default_factory=dict)
+
+    def count(self, world: SimWorld) -> None:
+        """What was carried out since the world was last looked at."""
+        for action in world.carried_out:
+            grows = action.target > action.actual
+            self.targets_set += 1
+            self.flips += self._grew.get(action.uuid, grows) is not grows
+            self._grew[action.uuid] = grows
 
 
 Watcher = Callable[[SimWorld, Tick], None]
@@ -60,7 +77,7 @@ def play(
     witness = Witness(config=config, world=world, steady_from_s=scenario.steady_from_s)
     story = Story(short_gib_s={guest.name: 0.0 for guest in world.guests})
     hasher = blake2b(digest_size=16)
-    directions: dict[str, bool] = {}
+    moves = Moves()
     tick: Tick | None = None
     away_until_s = 0.0
     while world.now_s + step_s <= scenario.duration_s:
@@ -72,6 +89,7 @@ def play(
         try:
             tick = turn(config, tick, world)
         except DaemonKilledError:
+            moves.count(world)
             witness.after(None)
             world.applies_left = None
             tick, away_until_s = None, world.now_s + restart_s
@@ -79,11 +97,12 @@ def play(
             continue
         witness.after(tick)
         story.ticks += 1
-        _count_moves(story, tick, directions)
+        moves.count(world)
         if digest:
             hasher.update(repr(tick).encode())
         if watcher is not None:
             watcher(world, tick)
+    story.targets_set, story.flips = moves.targets_set, moves.flips
     story.still = witness.still
     story.breaches = tuple(witness.breaches)
     story.oom_kills = world.host.oom_kills
@@ -97,11 +116,3 @@ def _sum_up(story: Story, world: SimWorld, elapsed_s: float) -> None:
         if guest.running and guest.short > 0:
             story.short_gib_s[guest.name] += guest.short / GIB * elapsed_s
     story.host_swapped_most = max(story.host_swapped_most, world.host.swapped)
-
-
-def _count_moves(story: Story, tick: Tick, directions: dict[str, bool]) -> None:
-    for action in tick.decision.actions:
-        story.targets_set += 1
-        grows = action.target > action.actual
-        story.flips += directions.get(action.uuid, grows) is not grows
-        directions[action.uuid] = grows

@@ -10,26 +10,31 @@ LINES_EVERY_S: Final = 30.0  # in a log nobody wants one a second
 
 
 class Progress:
-    """Call it with the parts done and all parts, as often as you like."""
+    """Call it with the parts done and all parts, as often as you like. `parts`: what is counted."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, parts: str = "parts") -> None:
         self._out = out
+        self._parts = parts
+        self._done = -1
         self._bar = out.isatty()
         self._began_s = time.monotonic()
         self._told_s = self._began_s
 
     def __call__(self, done: int, of: int) -> None:
+        if done == self._done:
+            return
+        self._done = done
         now_s = time.monotonic()
         passed_s = now_s - self._began_s
         left = f", about {passed_s / done * (of - done):.0f} s to go" if 0 < done < of else ""
-        text = f"{done} of {of} parts{left}"
+        text = f"{done} of {of} {self._parts}{left}"
         if self._bar:
             full = WIDTH * done // of
             print(f"\r[{'#' * full}{'.' * (WIDTH - full)}] {text}\x1b[K", end="", file=self._out, flush=True)
             if done == of:
-                print(f"\r\x1b[K{of} parts in {passed_s:.0f} s", file=self._out)
+                print(f"\r\x1b[K{of} {self._parts} in {passed_s:.0f} s", file=self._out)
         elif done == of:
-            print(f"{of} parts in {passed_s:.0f} s", file=self._out, flush=True)
+            print(f"{of} {self._parts} in {passed_s:.0f} s", file=self._out, flush=True)
         elif now_s - self._told_s >= LINES_EVERY_S:
             self._told_s = now_s
             print(text, file=self._out, flush=True)

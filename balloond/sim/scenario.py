@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -38,9 +38,9 @@ STEP_S: Final = 2.0
 MOST_GUESTS: Final = 1000
 
 
-def load(path: Path) -> ScenarioWorld:
-    """The world that a file describes. Raises ConfigError with every fault in it."""
-    return read(text_of(path), str(path))
+def load(path: Path, *, config: Config | None = None) -> ScenarioWorld:
+    """The world that a file describes, as `read`. Raises ConfigError with every fault in it."""
+    return read(text_of(path), str(path), config=config)
 
 
 def names() -> tuple[str, ...]:
@@ -51,20 +51,21 @@ def names() -> tuple[str, ...]:
     )
 
 
-def named(name: str) -> ScenarioWorld:
-    """One of `names`. Raises FileNotFoundError."""
+def named(name: str, *, config: Config | None = None) -> ScenarioWorld:
+    """One of `names`, as `read`. Raises FileNotFoundError."""
     file = resources.files("balloond.sim") / "scenarios" / f"{name}.yaml"
-    return read(file.read_text(encoding="utf-8"), f"{name}.yaml")
+    return read(file.read_text(encoding="utf-8"), f"{name}.yaml", config=config)
 
 
-def read(text: str, file: str) -> ScenarioWorld:
-    """The world that a text describes. Raises ConfigError with every fault in it."""
+def read(text: str, file: str, *, config: Config | None = None) -> ScenarioWorld:
+    """The world that a text describes. `config` stands in for its own, and that one's interval for its step.
+    Raises ConfigError with every fault in it."""
     root, problems = compose(text, file)
     reader = _Reader(file=file, text=text, problems=problems)
     made = _scenario(reader, root)
     if reader.problems:
         raise ConfigError(tuple(sorted(reader.problems, key=lambda problem: problem.line)))
-    return made
+    return made if config is None else replace(made, config=config, step_s=config.interval_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -278,6 +279,8 @@ def _faults(reader: _Reader, node: Node, path: str, guests: list[SimGuest]) -> I
         "from_s": kind_of.get("from", parse_duration, 0.0),
         "until_s": kind_of.get("until", parse_duration, float("inf")),
     }
+    if values["until_s"] <= values["from_s"]:
+        reader.blame(kind_of.entries.get("until"), f"{path}until", "must be later than from")
     own = {each.name: each.default is MISSING for each in fields(kind)}
     for key, (name, parse, stand_in) in _FIELDS.items():
         if name not in own and key in kind_of.entries:

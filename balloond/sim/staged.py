@@ -1,18 +1,20 @@
 """How do policies fare in a scenario, with all that goes wrong in it?
 
 balloond is played with its witness; peers turn the same world's handle with their own rules. The scenario is made
-anew for each. Peers need numpy, balloond does not.
+anew for each, and all processors share them. Peers need numpy, balloond does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from balloond.model import Reason, SetTarget, Snapshot
+from balloond.sim import processes
 from balloond.sim.invariants import Breach
-from balloond.sim.play import ScenarioWorld, play
+from balloond.sim.play import Moves, ScenarioWorld, play
 from balloond.sim.policies import BALLOOND
 from balloond.sim.world import DaemonKilledError, SimWorld
 from balloond.units import GIB, MIB
@@ -47,12 +49,62 @@ class Ending:
     scene: Scene
 
 
-def stage(make: Callable[[], ScenarioWorld], policy: str) -> Ending:
-    """One policy in the scenario that `make` makes, to its end."""
+Maker = Callable[[], ScenarioWorld]
+"""Makes the scenario, each time anew."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many of how many simulated minutes are over."""
+
+
+def stage_all(
+    makers: Mapping[str, Maker], *, jobs: int | None = None, progress: Progress = lambda done, of: None
+) -> tuple[Ending, ...]:
+    """The ending of each policy in the scenario that its maker makes, in their order. `jobs`: processes, one a
+    processor by default; makers are pickled for them."""
+    parts = list(makers.items())
+    minutes = [ceil(make().duration_s / 60) for _, make in parts]
+    jobs, of = processes.count(jobs, len(parts)), sum(minutes)
+    progress(0, of)
+    if jobs == 1:
+        return tuple(_stage_here(parts, minutes, progress))
+    endings: dict[int, Ending] = {}
+    for number, ending in processes.each(_stage, parts, jobs=jobs):
+        endings[number] = ending
+        progress(sum(minutes[done] for done in endings), of)
+    return tuple(endings[number] for number in range(len(parts)))
+
+
+def _stage_here(
+    parts: Sequence[tuple[str, Maker]], minutes: Sequence[int], progress: Progress
+) -> Iterator[Ending]:
+    """One after the other in this process, where each simulated minute can be told."""
+    before, of = 0, sum(minutes)
+    for (policy, make), own in zip(parts, minutes, strict=True):
+
+        def watch(now_s: float, before: int = before) -> None:
+            progress(before + int(now_s / 60), of)
+
+        yield stage(make, policy, watch=watch)
+        before += own
+        progress(before, of)
+
+
+def _stage(part: tuple[str, Maker]) -> Ending:
+    policy, make = part
+    return stage(make, policy)
+
+
+def stage(make: Maker, policy: str, *, watch: Callable[[float], None] = lambda now_s: None) -> Ending:
+    """One policy in the scenario that `make` makes, to its end. `watch` is told which simulated second it is."""
     scenario = make()
     painter = _Painter(scenario)
+
+    def look(world: SimWorld) -> None:
+        painter.look(world)
+        watch(world.now_s)
+
     if policy == BALLOOND:
-        story = play(scenario, watcher=lambda world, _: painter.look(world))
+        story = play(scenario, watcher=lambda world, _: look(world))
         return _end(policy, painter, story.short_gib_s, story.flips, story.targets_set, story.breaches)
     actor = Actor(policy)
     world, step_s = scenario.world, scenario.step_s
@@ -62,9 +114,9 @@ def stage(make: Callable[[], ScenarioWorld], policy: str) -> Ending:
         for guest in world.guests:
             if guest.running:
                 short[guest.name] += guest.short / GIB * step_s
-        painter.look(world)
+        look(world)
         actor.act(world)
-    return _end(policy, painter, short, actor.flips, actor.targets_set, None)
+    return _end(policy, painter, short, actor.moves.flips, actor.moves.targets_set, None)
 
 
 def _end(
@@ -92,22 +144,16 @@ class Actor:
         from balloond.sim.peers import MAKERS  # needs numpy
 
         self._peer = MAKERS[policy]()
-        self._directions: dict[str, bool] = {}
-        self.flips = 0
-        self.targets_set = 0
+        self.moves = Moves()
 
     def act(self, world: SimWorld) -> None:
         """One turn. A peer whose process is killed between two actions comes back with the next turn."""
         actions = self.decide(world.observe())
-        for action in actions:
-            grows = action.target > action.actual
-            self.flips += self._directions.get(action.uuid, grows) is not grows
-            self._directions[action.uuid] = grows
-        self.targets_set += len(actions)
         try:
             world.apply(actions)
         except DaemonKilledError:
             world.applies_left = None
+        self.moves.count(world)
 
     def decide(self, snapshot: Snapshot) -> tuple[SetTarget, ...]:
         """What the peer asks for now. No peer asks libvirt for more than the maximum, nor for nothing at all."""

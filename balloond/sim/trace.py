@@ -8,7 +8,12 @@ allow (`Ramp`). This module, and those that compute on its arrays, need numpy; n
 from __future__ import annotations
 
 import enum
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +22,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from balloond.config.problems import escape
 from balloond.units import GIB, MIB
 
 Array = npt.NDArray[np.float64]
@@ -34,6 +40,25 @@ BASE_MOST: Final = 256 * MIB
 BASE_SHARE: Final = 0.10
 """A guest's resident base, the smaller of the two: recorded use is the hypervisor's *active* memory, 5 to 6 % of
 capacity on average, which leaves out the kernel and programs that lie still."""
+
+
+ARRAYS: Final = ("usage_gib", "capacity_gib", "step_s")
+
+MOST_NUMBERS: Final = 50_000_000
+"""In an array; 400 MB as they are computed with. July's 331 machines are 3 million, so this is a year and more."""
+
+LEAST_CAPACITY: Final = MIB
+MOST_CAPACITY: Final = 2**48
+"""What x86 addresses with four levels of page tables; a host of 20 such machines is still exact in a double."""
+
+MOST_SLOT_S: Final = DAY_S
+
+_BROKEN: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error),  # the archive
+    *(RuntimeError, KeyError),  # of zipfile: a password, an unknown method, a member that is none
+    *(ValueError, TypeError, IndexError, OverflowError, SyntaxError, tokenize.TokenError),  # an array's head
+)
+"""All that zipfile and numpy were seen to raise over archives with random bytes in them, and their like."""
 
 
 class TraceError(Exception):
@@ -103,24 +128,42 @@ def load(path: Path) -> Trace:
     """The trace in an .npz file: `usage_gib` [machine, slot], `capacity_gib` [machine], `step_s`.
 
     Raises TraceError."""
+    told = escape(str(path))
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            missing = [n for n in ("usage_gib", "capacity_gib", "step_s") if n not in arrays]
+        with zipfile.ZipFile(path) as archive:
+            there = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+            missing = [name for name in ARRAYS if name not in there]
             if missing:
-                raise TraceError(f"{path}: has no array {', '.join(missing)}; it has {', '.join(arrays)}")
-            usage, capacity = arrays["usage_gib"], arrays["capacity_gib"]
-            slot_s = np.asarray(arrays["step_s"], dtype=float)
-            return trace_of(
-                path.name, np.asarray(usage, dtype=float), np.asarray(capacity, dtype=float), slot_s
-            )
+                has = escape(", ".join(there))
+                raise TraceError(f"{told}: has no array {', '.join(missing)}; it has {has or 'none'}")
+            return trace_of(path.name, *(_read(archive, name) for name in ARRAYS))
     except OSError as error:
-        raise TraceError(f"{path}: {error.strerror or 'no .npz file of numpy'}") from error
-    except (AttributeError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TraceError(f"{path}: no .npz file with arrays of numbers: {error}") from error
+        raise TraceError(f"{told}: {error.strerror or 'no .npz file of numpy'}") from error
+    except MemoryError as error:
+        raise TraceError(f"{told}: does not fit into this machine's memory") from error
+    except _BROKEN as error:
+        raise TraceError(f"{told}: no .npz file with arrays of numbers: {escape(str(error))}") from error
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> Array:
+    """One array of real numbers. What its head says is looked at before there is memory for it."""
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    if dtype.kind not in "iuf":
+        raise ValueError(f"{name} holds {dtype}")
+    if not 0 <= math.prod(shape) <= MOST_NUMBERS:
+        raise ValueError(f"{name} has the shape {shape}; {MOST_NUMBERS:,} numbers are the most")
+    with archive.open(f"{name}.npy") as file, np.errstate(over="ignore"):  # `_faults` tells of infinity
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False), dtype=np.float64)
 
 
 def trace_of(name: str, usage_gib: Array, capacity_gib: Array, slot_s: Array | float) -> Trace:
     """A trace from its arrays, in GiB and seconds, checked, with the resident base. Raises TraceError."""
+    name = escape(name)
     duration_s = np.asarray(slot_s, dtype=float)
     faults = [
         *(["capacity_gib must have one number a machine"] if capacity_gib.ndim != 1 else []),
@@ -146,10 +189,10 @@ def _faults(usage_gib: Array, capacity_gib: Array, slot_s: float) -> Iterator[st
         yield f"usage_gib has {machines} machines, capacity_gib {capacity_gib.size}; they must be the same"
     if machines == 0 or slots < 2:
         yield f"there are {machines} machines and {slots} slots; at least 1 and 2 are needed"
-    if not np.isfinite(slot_s) or slot_s < 2 * STEP_S or slot_s % STEP_S:
-        yield f"step_s is {slot_s:g}; it must be a multiple of {STEP_S:g}, at least {2 * STEP_S:g}"
-    if not (np.isfinite(capacity_gib) & (capacity_gib > 0)).all():
-        yield "capacity_gib must be above 0 everywhere"
+    if not 2 * STEP_S <= slot_s <= MOST_SLOT_S or slot_s % STEP_S:
+        yield f"step_s is {slot_s:g}; it must be a multiple of {STEP_S:g}, from {2 * STEP_S:g} to {MOST_SLOT_S:g}"
+    if not ((capacity_gib >= LEAST_CAPACITY / GIB) & (capacity_gib <= MOST_CAPACITY / GIB)).all():
+        yield "capacity_gib must be from 1 MiB (0.0009765625) to 256 TiB (262144) everywhere"
     if not (np.isfinite(usage_gib) & (usage_gib >= 0)).all():
         yield "usage_gib must be 0 or more everywhere"
 

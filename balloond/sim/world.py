@@ -142,12 +142,12 @@ class SimWorld:
     carried_out: list[SetTarget] = field(
         default_factory=list
     )  # what guests were really asked since `observe`
-    _lasting: list[Trouble] = field(default_factory=list)
+    lasting: list[Trouble] = field(default_factory=list)  # those that began and have not ended, oldest first
 
     def advance(self, elapsed_s: float) -> None:
         """Everybody lives for so long; then those whose period has passed speak."""
         self.now_s += elapsed_s
-        if self.troubles or self._lasting:
+        if self.troubles or self.lasting:
             self._let_troubles_strike()
         for guest in self.guests:
             guest.step(self.now_s, elapsed_s)
@@ -228,13 +228,13 @@ class SimWorld:
 
     def _let_troubles_strike(self) -> None:
         now_s = self.now_s
-        for trouble in [t for t in self._lasting if t.until_s <= now_s]:
-            self._lasting.remove(trouble)
+        for trouble in [t for t in self.lasting if t.until_s <= now_s]:
+            self.lasting.remove(trouble)
             trouble.end(self)
         for trouble in [t for t in self.troubles if t.from_s <= now_s]:
             self.troubles.remove(trouble)
             trouble.begin(self)
-            self._lasting.append(trouble)
+            self.lasting.append(trouble)
 
     # --- the host's memory ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from balloond.model import FaultKind, Guest, Obstacle, Result, SetTarget, Statis
 from balloond.model import Reason as Why
 from balloond.sim import faults
 from balloond.sim.faults import KINDS, LIES, Lasting
-from balloond.sim.guest import BOOT_S, SWAP_TOUCH, SimGuest, Voice, Wish
+from balloond.sim.guest import BOOT_S, SWAP_TOUCH, Balloon, SimGuest, Voice, Wish
 from balloond.sim.workload import Path, ramps, steady
 from balloond.sim.world import EPOCH_S, DaemonKilledError, Merging, SimHost, SimWorld
 from balloond.units import GIB, MIB
@@ -143,11 +144,16 @@ def test_guests_that_were_off_boot_at_their_maximum_and_speak_later() -> None:
 # --- faults ----------------------------------------------------------------------------------------------
 
 
+LASTING = [k for k in KINDS.values() if k not in (faults.BurstBalloon, faults.Reboot, faults.Off)]
+
+
 def test_every_fault_has_a_beginning_and_an_end_that_puts_back_what_was() -> None:
-    lasting = [k for k in KINDS.values() if k not in (faults.BurstBalloon, faults.Reboot, faults.Off)]
     more = {faults.Lie: {"story": "hungry"}, faults.ClockJump: {"by_s": 60.0}}
-    for kind in lasting:
-        made = guest()
+    for kind in LASTING:
+        made = guest(
+            balloon=Balloon(speed=100.0 * MIB, delay_s=1.0, stops_at=GIB),
+            voice=Voice(delay_s=0.5, bias=replace),
+        )
         before = repr((replace(made.voice), replace(made.balloon), made.hung, made.deaf))
         whose = {"guest": "a"} if issubclass(kind, faults.OfGuest) else {}
         trouble = kind(from_s=5.0, until_s=10.0, **whose, **more.get(kind, {}))  # type: ignore[arg-type]  # by kind
@@ -159,6 +165,59 @@ def test_every_fault_has_a_beginning_and_an_end_that_puts_back_what_was() -> Non
         assert repr((replace(made.voice), replace(made.balloon), made.hung, made.deaf)) == before, kind
         assert not world.libvirt_gone
         assert not world.host_unreadable
+
+
+@pytest.mark.parametrize("ends_s", [(20.0, 100.0), (100.0, 20.0)])
+@pytest.mark.parametrize("kind", [k for k in LASTING if k.fields is not Lasting.fields])
+def test_a_fault_lasts_though_another_of_its_kind_ends(
+    kind: type[Lasting], ends_s: tuple[float, float]
+) -> None:
+    made = guest()
+    more: dict[str, Any] = (
+        {"guest": "a"} if issubclass(kind, faults.OfGuest) else {}
+    )  # Any: of each kind its own
+    if kind is faults.Lie:
+        more["story"] = "hungry"
+    first, second = (
+        kind(from_s=from_s, until_s=until_s, **more)
+        for from_s, until_s in zip((5.0, 10.0), ends_s, strict=True)
+    )
+    world = alone(made, first, second)
+    holder, fields = first.holder(world), first.fields(world)
+    before = {name: getattr(holder, name) for name in fields}
+    for at_s in range(1, 120):
+        world.advance(1.0)
+        lasts = 5 <= at_s < 100
+        assert {name: getattr(holder, name) for name in fields} == (fields if lasts else before), at_s
+
+
+def test_the_youngest_of_two_faults_holds_and_the_older_one_stands_again() -> None:
+    made = guest(balloon=Balloon(speed=1.0 * GIB))
+    world = alone(
+        made,
+        faults.SlowBalloon(guest="a", from_s=5.0, until_s=30.0, speed=10.0),
+        faults.SlowBalloon(guest="a", from_s=10.0, until_s=20.0, speed=5.0),
+    )
+    speeds = []
+    for _ in range(4):
+        live(world, 9)
+        speeds.append(made.balloon.speed)
+    assert speeds == [10, 5, 10, GIB]
+
+
+def test_a_guest_that_is_switched_off_twice_boots_when_the_second_is_over() -> None:
+    made = guest()
+    world = alone(
+        made,
+        faults.Off(guest="a", from_s=5.0, until_s=50.0),
+        faults.Off(guest="a", from_s=10.0, until_s=20.0),
+    )
+    ran = []
+    for _ in range(6):
+        live(world, 10)
+        ran.append(made.running)
+    assert ran == [False, False, False, False, True, True]
+    assert made.incarnation == 1
 
 
 def test_silence_ages_the_numbers_and_a_freeze_repeats_them() -> None:

@@ -11,6 +11,7 @@ from balloond.model import Reason, Tick
 from balloond.sim import scenario
 from balloond.sim.play import Story, play
 from balloond.sim.scenario import ConfigError, load, named, names, read
+from balloond.sim.staged import stage
 from balloond.sim.world import SimWorld
 from balloond.units import GIB, MIB
 
@@ -96,6 +97,30 @@ def test_nothing_moves_in_the_dark_and_the_daemon_comes_back() -> None:
     assert story.restarts == 1
 
 
+CROWDED = SMALL.replace("8GiB", "6GiB")
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ("balloond", "config: {mode: observe}"),
+        ("balloond", 'faults: [{fault: deaf, guest: "web-*"}]'),
+        ("qmemman", 'faults: [{fault: deaf, guest: "web-*"}]'),
+    ],
+)
+def test_only_what_was_done_counts_as_a_target_set(policy: str, why: str) -> None:
+    assert stage(lambda: read(CROWDED, "x.yaml"), policy).targets_set > 0
+    assert stage(lambda: read(f"{CROWDED}{why}\n", "x.yaml"), policy).targets_set == 0
+
+
+def test_what_was_done_before_the_daemon_was_killed_counts() -> None:
+    """qmemman asks both guests in its first turn, and is killed after one."""
+    first = CROWDED.replace("4min", "2s")
+    killed = f"{first}faults: [{{fault: daemon-killed, after: 1}}]\n"
+    assert stage(lambda: read(first, "x.yaml"), "qmemman").targets_set == 2
+    assert stage(lambda: read(killed, "x.yaml"), "qmemman").targets_set == 1
+
+
 # --- reading ---------------------------------------------------------------------------------------------
 
 
@@ -172,6 +197,9 @@ def test_a_mistake_is_told_with_its_line(line: int, text: str, words: str) -> No
         ("{fault: libvirt-gone, guest: web-1}", "concerns the host, no guest"),
         ("{fault: clock-jump, by: tomorrow}", "'tomorrow' is not a duration"),
         ("{guest: web-1}", "faults[0].fault: is missing"),
+        ("{fault: libvirt-gone, from: 2min, until: 1min}", "faults[0].until: must be later than from"),
+        ("{fault: libvirt-gone, from: 2min, until: 2min}", "faults[0].until: must be later than from"),
+        ("{fault: libvirt-gone, until: 0s}", "faults[0].until: must be later than from"),
     ],
 )
 def test_a_mistake_in_a_fault_is_told_with_its_line(fault: str, words: str) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from balloond import cli as balloonctl
-from balloond.sim import bench
+from balloond.sim import bench, processes, verdict
 from balloond.sim.cli import main
 from balloond.sim.policies import POLICIES
 from balloond.sim.progress import Progress
-from balloond.sim.report import Page, render
+from balloond.sim.report import Page, check, render, write
+from balloond.sim.scenario import read
+from balloond.sim.staged import stage_all
 from balloond.sim.table import aligned, short
 
 BRIEF = ["--days", "0.01", "--jobs", "1"]
@@ -53,6 +58,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert status == 2
     told = capsys.readouterr()
     assert told.out == ""
+    assert " in 0 s" not in told.err  # refused before any work
     return told.err
 
 
@@ -107,6 +113,41 @@ def test_the_report_is_one_page_that_needs_nothing_else(
     assert [len(panel["curves"]) for panel in data["panels"]] == [3, 3]
 
 
+def test_the_figures_are_told_though_the_report_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    assert main([str(path), "--report", "/dev/full"]) == 2
+    told = capsys.readouterr()
+    assert "mine: one guest grows" in told.out
+    assert "/dev/full: No space left on device" in told.err
+
+
+def test_a_report_takes_the_place_of_a_former_one_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, out = tmp_path / "real.html", tmp_path / "out.html"
+    real.write_text("former", encoding="utf-8")
+    real.chmod(0o640)
+    out.symlink_to(real)
+    check(out)
+    assert real.read_text(encoding="utf-8") == "former"
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="broken"):
+        patched.setattr(os, "fsync", fails)
+        write(out, "half")
+    assert real.read_text(encoding="utf-8") == "former"
+    write(out, "new")
+    assert real.read_text(encoding="utf-8") == "new"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert out.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "real.html"]
+
+
 def test_no_name_can_end_the_script_of_the_page() -> None:
     page = Page(
         title="</title><b>", subtitle="</script><script>alert(1)</script>", panels=(), pictures=(), demands=(),
@@ -131,10 +172,17 @@ def test_no_name_can_end_the_script_of_the_page() -> None:
         (["--days", "0.0001"], "less than one slot"),
         (["--seed", "-1"], "argument --seed"),
         (["--jobs", "0"], "'0' is no number of processes"),
-        (["--report", "/nowhere/at/all/out.html"], "no such folder"),
+        (["--report", "/nowhere/at/all/out.html"], "/nowhere/at/all/out.html: No such file or directory"),
+        (["--report", "/tmp"], "/tmp: Is a directory"),
+        (["--report", "/proc/out.html"], "/proc/out.html: No such file"),  # nobody can make a file there
         (["--config", "/nowhere.yaml"], "/nowhere.yaml:1"),
         (["herd", "--trace", "x.npz"], "--trace means nothing to a scenario"),
         (["herd", "--days", "3"], "--days means nothing to a scenario"),
+        (["herd", "--seed", "1"], "--seed means nothing to a scenario"),
+        (["herd", "--ramp", "step"], "--ramp means nothing to a scenario"),
+        (["herd", "--overcommit", "2"], "--overcommit means nothing to a scenario"),
+        (["herd", "--policy", "mom", "--config", "x.yaml"], "--policy leaves balloond out"),
+        (["a\x1b[31m"], r"a\x1b[31m: no such file"),
         (["herd", "--policy", "late-oracle"], "late-oracle cannot be played"),
         (["--frobnicate"], "--frobnicate"),
     ],
@@ -206,12 +254,59 @@ def test_a_scenario_is_played_by_balloond_and_by_peers(
     assert listed[1]["shortage_gib_s"] > listed[0]["shortage_gib_s"]
 
 
-def test_ones_own_configuration_can_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "balloond.yaml"
-    path.write_text("mode: observe\n", encoding="utf-8")
-    assert main([*BRIEF, "--policy", "balloond", "--overcommit", "2", "--config", str(path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {row["moves"] for row in told["rows"] if row["policy"] == "balloond"} == {0}
+def test_ones_own_configuration_can_be_tried_and_what_is_changed_in_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, trace, out = (tmp_path / name for name in ("balloond.yaml", "busy.npz", "out.html"))
+    usage = np.repeat(np.random.default_rng(3).random((20, 5)) * 2.2, 2, axis=1)
+    np.savez(trace, usage_gib=usage, capacity_gib=np.full(20, 4.0), step_s=300)
+    arguments = [
+        "--trace",
+        str(trace),
+        "--policy",
+        "balloond",
+        "--overcommit",
+        "2",
+        "--ramp",
+        "step",
+        "--json",
+    ]
+    moves = []
+    for text in ("", "mode: observe\n"):
+        path.write_text(text, encoding="utf-8")
+        assert main([*arguments, "--jobs", "1", "--config", str(path), "--report", str(out)]) == 0
+        told = capsys.readouterr()
+        assert "balloond.yaml: the interval is 2 s: run at 10 s" in told.err
+        assert ("balloond.yaml: mode observe moves nobody: run as active" in told.err) is ("observe" in text)
+        assert ("mode observe moves nobody" in out.read_text(encoding="utf-8")) is ("observe" in text)
+        moves.append(json.loads(told.out)["rows"][0]["moves"])
+    assert moves[0] == moves[1] > 0
+
+
+def test_a_scenario_is_tried_with_ones_own_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, config = tmp_path / "mine.yaml", tmp_path / "balloond.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    lacked = []
+    for text in ("interval: 2s\n", "interval: 40s\n", "{interval: 40s, mode: observe}\n"):
+        config.write_text(text, encoding="utf-8")
+        arguments = [
+            str(path),
+            "--policy",
+            "balloond,static",
+            "--config",
+            str(config),
+            "--json",
+            "--jobs",
+            "1",
+        ]
+        assert main(arguments) == 0
+        told = capsys.readouterr()
+        assert ("mode observe moves nobody" in told.err) is ("observe" in text)
+        lacked.append([ending["shortage_gib_s"] for ending in json.loads(told.out)["endings"]])
+    assert lacked[0][0] < lacked[1][0] == lacked[2][0]
+    assert lacked[0][1] == lacked[1][1]  # it is balloond's: peers keep the scenario's step
 
 
 def test_balloonctl_hands_its_arguments_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,6 +319,38 @@ def test_the_help_names_every_policy(capsys: pytest.CaptureFixture[str]) -> None
         main(["--help"])
     told = capsys.readouterr().out
     assert all(re.search(rf"^  {policy} ", told, re.MULTILINE) for policy in POLICIES)
+
+
+def test_policies_of_a_scenario_share_the_processors_and_tell_the_same_as_one_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    shared: list[int] = []
+    real = processes.each
+
+    def each(*given: Any, jobs: int, **more: Any) -> Any:  # Any: it is handed through
+        shared.append(jobs)
+        return real(*given, jobs=jobs, **more)
+
+    monkeypatch.setattr(processes, "each", each)
+    texts = []
+    for jobs in ("1", "2", "9"):
+        assert main([str(path), "--policy", "balloond,static,script", "--jobs", jobs]) == 0
+        told = capsys.readouterr()
+        assert "6 simulated minutes in" in told.err
+        texts.append(told.out)
+    assert texts[0] == texts[1] == texts[2]
+    assert shared == [2, 3]
+
+
+def test_a_lone_policy_in_a_scenario_tells_each_simulated_minute() -> None:
+    seen: list[tuple[int, int]] = []
+    scenario = SCENARIO.replace("2min", "150s")
+    stage_all(
+        {"balloond": lambda: read(scenario, "x.yaml")}, progress=lambda done, of: seen.append((done, of))
+    )
+    assert list(dict.fromkeys(seen)) == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_progress_off_a_terminal_is_a_line_and_no_bar() -> None:
@@ -241,11 +368,13 @@ class Terminal(io.StringIO):
 
 def test_progress_on_a_terminal_is_a_bar() -> None:
     out = Terminal()
-    progress = Progress(out)
-    progress(1, 2)
-    progress(2, 2)
-    assert "[###############...............] 1 of 2 parts" in out.getvalue()
-    assert out.getvalue().endswith("2 parts in 0 s\n")
+    progress = Progress(out, "things")
+    for done in (0, 1, 1, 2, 2):
+        progress(done, 2)
+    assert "[..............................] 0 of 2 things" in out.getvalue()
+    assert out.getvalue().count("[###############...............] 1 of 2 things") == 1
+    assert out.getvalue().endswith("2 things in 0 s\n")
+    assert out.getvalue().count("things in") == 1
 
 
 def test_tables_stand_in_line_and_figures_are_short() -> None:
@@ -266,11 +395,34 @@ def test_the_bench_prints_the_bars_and_the_cost(
     monkeypatch.setattr(bench, "TRACE", Path("nowhere.npz"))
     monkeypatch.setattr(bench, "COUNTS", (3,))
     monkeypatch.setattr(bench, "DECISIONS", 30)
+    monkeypatch.setattr(verdict, "FLIPS_BAR", -1.0)  # missed, and held against no machines that are made up
     assert bench.main(["--days", "0.004", "--jobs", "1"]) == 0
     told = capsys.readouterr().out
     assert re.search(r"^linear +2 ", told, re.MULTILINE)
     assert re.search(r"^step +2\.5 ", told, re.MULTILINE)
+    assert re.search(r"^linear 2x: flips at most -1 a machine-day +0 +missed$", told, re.MULTILINE)
+    assert "Of 16 bars: " in told
+    assert "made up" in told
     assert re.search(r"^3 +\d+\.\d\d ms +\d+\.\d us", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("limit", [0.0, 1000.0])
+def test_the_bench_fails_where_real_machines_miss_a_bar(
+    tmp_path: Path, limit: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "busy.npz"
+    usage = np.repeat(np.random.default_rng(3).random((20, 4)) * 2.0, 2, axis=1)
+    np.savez(path, usage_gib=usage, capacity_gib=np.full(20, 4.0), step_s=300)
+    monkeypatch.setenv("BALLOOND_TRACE", str(path))
+    monkeypatch.setattr(bench, "COUNTS", ())
+    monkeypatch.setattr(verdict, "EXCESS_BARS", {2.0: limit})
+    monkeypatch.setattr(bench, "EXCESS_BARS", {2.0: limit})
+    monkeypatch.setattr(verdict, "FLIPS_BAR", 1000.0)
+    monkeypatch.setattr(verdict, "PEER_AT", ())
+    assert bench.main(["--days", "1", "--jobs", "1"]) == (limit == 0)
+    told = capsys.readouterr().out
+    assert ("missed\n" in told) is (limit == 0)
+    assert "guests" in told  # the cost of a decision is told all the same
 
 
 def test_the_bench_refuses_a_broken_trace(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +47,21 @@ def test_a_trace_has_its_resident_base_added_and_is_clipped_at_capacity(tmp_path
         ({"usage_gib": np.full((3, 4), np.nan)}, "usage_gib must be 0 or more everywhere"),
         ({"usage_gib": np.full((3, 4), -1.0)}, "usage_gib must be 0 or more everywhere"),
         ({"usage_gib": np.full((3, 4), "much")}, "no .npz file with arrays of numbers"),
-        ({"capacity_gib": np.zeros(3)}, "capacity_gib must be above 0"),
-        ({"capacity_gib": np.array([1, 2, np.inf])}, "capacity_gib must be above 0"),
+        ({"usage_gib": np.full((3, 4), 1j)}, "usage_gib holds complex128"),
+        ({"usage_gib": np.full((3, 4), np.datetime64(1, "s"))}, "usage_gib holds datetime64[s]"),
+        ({"step_s": np.timedelta64(300, "s")}, "step_s holds timedelta64[s]"),
+        ({"capacity_gib": np.ones(3, dtype=bool)}, "capacity_gib holds bool"),
+        ({"capacity_gib": np.zeros(3)}, "capacity_gib must be from 1 MiB"),
+        ({"capacity_gib": np.array([1, 2, np.inf])}, "capacity_gib must be from 1 MiB"),
+        ({"capacity_gib": np.array([1, 2, np.nan])}, "capacity_gib must be from 1 MiB"),
+        ({"capacity_gib": np.array([1, 2, 1e-9])}, "capacity_gib must be from 1 MiB"),  # less than a byte
+        ({"capacity_gib": np.array([1, 2, 1e300])}, "capacity_gib must be from 1 MiB"),
+        ({"capacity_gib": np.array([1, 2, np.longdouble("1e4000")])}, "capacity_gib must be from 1 MiB"),
         ({"capacity_gib": np.ones((3, 3))}, "capacity_gib must have one number a machine"),
         ({"step_s": np.array([1, 2])}, "step_s must be one number, not 2"),
         ({"step_s": 7}, "step_s is 7; it must be a multiple of 10"),
         ({"step_s": np.nan}, "step_s is nan"),
+        ({"step_s": 1e300}, "step_s is 1e+300"),
         ({"step_s": np.array({"a": 1}, dtype=object)}, "no .npz file with arrays of numbers"),
     ],
 )
@@ -69,6 +82,60 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, content: bytes) -> N
     path.write_bytes(content)
     with pytest.raises(TraceError, match=r"t\.npz"):
         load(path)
+
+
+def head(shape: str) -> bytes:
+    """An array's file of which nothing but the head is there."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            head("(1000000000, 100000000)"),
+            "usage_gib has the shape (1000000000, 100000000); 50,000,000 numbers",
+        ),
+        (head("(100000000000000000000, 10)"), "50,000,000 numbers are the most"),
+        (head("(-1, 10)"), "50,000,000 numbers are the most"),
+        (head("(3, 4)"), "no .npz file with arrays of numbers"),  # and not a number follows
+        (head("(3, '"), "no .npz file with arrays of numbers"),  # the string has no end
+        (b"\x93NUMPY\x03\x00", "no .npz file with arrays of numbers"),
+        (b"1,2,3", "no .npz file with arrays of numbers"),
+    ],
+)
+def test_an_array_that_is_no_such_thing_is_refused_before_memory_is_taken_for_it(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    path = save(tmp_path / "t.npz", usage_gib=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("usage_gib.npy", content)
+    with pytest.raises(TraceError, match=re.escape(told)):
+        load(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_whatever_byte_of_a_trace_is_broken_it_is_read_or_refused(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "t.npz"
+    arrays = {"usage_gib": np.full((3, 4), 0.5), "capacity_gib": np.ones(3), "step_s": np.int32(300)}
+    (np.savez_compressed if compressed else np.savez)(path, **arrays)  # type: ignore[arg-type]  # it takes any name
+    whole = path.read_bytes()
+    chance = random.Random(1)
+    for place in range(len(whole)):
+        broken = bytearray(whole)
+        broken[place] = chance.randrange(256)
+        path.write_bytes(broken)
+        with contextlib.suppress(TraceError):
+            load(path)
+
+
+def test_a_traces_name_moves_no_cursor(tmp_path: Path) -> None:
+    good = load(save(tmp_path / "a\x1b[31m\nb.npz"))
+    assert good.name == r"a\x1b[31m\nb.npz"
+    with pytest.raises(TraceError) as refused:
+        load(save(tmp_path / "a\x1b[31m\nb.npz", step_s=7))
+    assert str(refused.value).isprintable()
 
 
 def test_a_lone_array_is_no_trace(tmp_path: Path) -> None:
