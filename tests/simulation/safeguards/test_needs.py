@@ -35,7 +35,7 @@ def test_without_the_margin_guests_that_grow_are_always_a_step_behind(
         return scenario(ramping, total_gib=9.0)
 
     whole = play(made())
-    monkeypatch.setattr(demand, "margin", lambda *_: 0)
+    monkeypatch.setattr(demand, "margin", lambda *_, **__: 0)
     without = play(made())
     assert lacked(without) > 3 * lacked(whole) + 5
 
