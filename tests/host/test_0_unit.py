@@ -5,6 +5,7 @@ The first checks of all: where the service does not run, the first of them says 
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,20 +19,29 @@ from tests.host import service
 TARGET: Final = "multi-user.target"
 BEGAN: Final = "InactiveExitTimestampMonotonic"
 READY_S: Final = 10
+READY_EMULATED_S: Final = 45
+"""Where the processor itself is emulated: there Python alone takes many times longer to load its modules."""
 VIRTQEMUD: Final = "virtqemud.service"
 STAND_IN: Final = Path("/run/systemd/system") / VIRTQEMUD
 SLOW_S: Final = 15  # a daemon that does not wait is ready earlier, in an emulated machine too
 
 
-def test_it_is_ready_within_ten_seconds_of_its_start() -> None:
+def may_take_s() -> int:
+    virtual = subprocess.run(
+        ["systemd-detect-virt"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return READY_EMULATED_S if virtual == "qemu" else READY_S
+
+
+def test_it_is_ready_within_ten_seconds_of_its_start_where_the_processor_is_real() -> None:
     assert service.active(), service.story()
     took_s = service.seconds("ActiveEnterTimestampMonotonic") - service.seconds(BEGAN)
-    print(f"its start took {took_s:.1f} s")
-    assert took_s <= READY_S, f"it was ready only {took_s:.1f} s after its start began"
+    print(f"its start took {took_s:.1f} s of {may_take_s()}")
+    assert took_s <= may_take_s(), f"it was ready only {took_s:.1f} s after its start began"
 
 
-def test_it_started_with_the_host_and_keeps_multi_user_target_for_no_more_than_ten_seconds() -> None:
-    """That target waits for the unit, so the time counts from when all else that it waits for was there."""
+def test_it_started_with_the_host_and_does_not_keep_multi_user_target_waiting() -> None:
+    """That target waits for the unit: ten seconds at most, from when all else that it waits for was there."""
     assert service.active(), service.story()
     assert service.show("NRestarts") == "0", service.story()
     reached_s = service.seconds("ActiveEnterTimestampMonotonic", TARGET)
@@ -41,7 +51,8 @@ def test_it_started_with_the_host_and_keeps_multi_user_target_for_no_more_than_t
     there_s = max(service.seconds("ActiveEnterTimestampMonotonic", unit) for unit in others - {service.NAME})
     late_s = service.seconds("ActiveEnterTimestampMonotonic") - there_s
     print(f"ready {late_s:+.1f} s after the last of the others that multi-user.target waits for")
-    assert late_s < READY_S
+    assert late_s < may_take_s()
+    assert service.seconds("ActiveEnterTimestampMonotonic") <= reached_s + READY_S
 
 
 def test_it_is_ordered_after_libvirt_in_either_form_and_needs_none() -> None:

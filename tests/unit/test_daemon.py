@@ -377,7 +377,9 @@ def test_putting_back_that_hangs_too_is_cut_short_and_by_a_third_signal_at_once(
 ) -> None:
     marker = tmp_path / "marker"
     before = HUNG_TURN.format(stop_s=60.0, marker=str(marker), takes_s=60)
+    marker.touch()
     for third in (False, True):
+        begun = marker.read_text() + "put back\n"
         (tmp_path / "notify").unlink(missing_ok=True)
         daemon = start(before=before + f"balloond.daemon.HURRIED_S = {30 if third else 0.5}\n")
         daemon.logged("it hangs")
@@ -385,6 +387,7 @@ def test_putting_back_that_hangs_too_is_cut_short_and_by_a_third_signal_at_once(
         daemon.logged("stopping signal")
         daemon.process.send_signal(signal.SIGTERM)
         daemon.logged("stopping at once")
+        daemon.until(lambda: marker.read_text() == begun, "it to begin")  # noqa: B023  (called at once)
         exit_status, took_s = daemon.stop() if third else (daemon.process.wait(5), 0.0)
         assert exit_status == 1 and took_s < 1
         daemon.close()
