@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
 from balloond.model import Demand, Guest, Trust
 from balloond.policy.distress import Distress, feel
-from balloond.policy.trust import NEW_S, Hearing, judge, listen
+from balloond.policy.trust import NEW_S, Hearing, judge, listen, touched
 from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import MIB
 from balloond.value import value
@@ -22,6 +22,9 @@ from balloond.value import value
 DISTRESS_GROWTH: Final = 1.25
 """What a guest in distress gets at once, of its actual size; but not of what it never touched, since who suffers
 for memory has touched all that it has: one that only said so got all its maximum in ten seconds, and kept it."""
+
+SWAPPED_LEAST: Final = 64 * MIB
+"""A guest that swapped out so much since its boot has swap worth the name."""
 
 OVERHEAD_MOST: Final = 160 * MIB
 """What a QEMU process is believed to need beside its guest's memory at most. Under TCG, with 32 MiB of translated
@@ -98,19 +101,21 @@ def _bounds(policy: GuestPolicy, guest: Guest) -> tuple[int, int]:
 def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, now_s: float) -> Demand:
     guarantee, ceiling = _bounds(policy, guest)
     known, distress = memory.known, memory.distress
-    touched = guest.maximum if guest.rss is None else guest.rss + (guest.swapped or 0)
-    working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * touched))
+    seen = touched(guest)
+    working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * seen))
     extra = margin(working_set, known, guest.maximum)
     suffering = not distress.calm(now_s)
     # Who can swap, or take memory back by itself, outlives a jump that it has no memory for; two show a ramp.
-    bears_surprise = guest.deflates_on_oom or bool(memory.hearing.swap_out)
-    want = max(working_set + extra, squeezed_want(known, min(guest.actual, touched)), guarantee)
+    bears_surprise = guest.deflates_on_oom or (
+        known.swap_left and (memory.hearing.swap_out or 0) >= SWAPPED_LEAST
+    )
+    want = max(working_set + extra, squeezed_want(known, min(guest.actual, seen)), guarantee)
     need = known.recent
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
             if distress.acute and suffering:
-                want = max(want, DISTRESS_GROWTH * min(guest.actual, touched))
+                want = max(want, DISTRESS_GROWTH * min(guest.actual, seen))
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
             want = need = pressing = max(want, working_set)

@@ -113,6 +113,7 @@ class _Purse:
     """Memory that may still be granted in this tick, and wishes it could not meet."""
 
     left: int
+    there: int  # of the host's memory, whatever the ledger says
     kept: int = 0  # the last of it, only for what guests are entitled to
     unmet: int = 0
     owed: int = 0  # of it, what guests lack of their guarantees
@@ -125,13 +126,18 @@ def moves(
     others give, or races. The grants' sum is at most the headroom. `pool`: bytes that are to be kept free for
     growth now."""
     made: dict[int, Move] = {}
-    purse = _Purse(left=max(0, ledger.headroom), kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool))
+    purse = _Purse(
+        left=max(0, ledger.headroom),
+        there=ledger.available - ledger.reserve - ledger.loan,
+        kept=int(CLEAR * SHARES_AVAILABLE[Rung.RED] * ledger.pool),
+    )
     reached = [i for i, p in enumerate(positions) if p.reachable and not p.movement.aside(now_s)]
     free = [i for i in reached if positions[i].movable]
     _bring_below_ceilings(positions, free, made, now_s)
     _grant(positions, _wishes(positions, reached, rung, now_s), purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
+    purse.owed = max(0, purse.owed - coming)
     pool_left = purse.left + short + coming - purse.unmet
     if fits:
         _hand_out(positions, free, purse.left, made, Reason.FITS, now_s)
@@ -208,14 +214,21 @@ def _grant(
     positions: Sequence[Position], wishes: Sequence[tuple[int, int, Reason]], purse: _Purse, made: dict[int, Move]
 ) -> None:  # fmt: skip
     """Grows these guests as far as memory is free: first all of them to what they are due, so that nobody's
-    distress takes what another was promised, then beyond."""
+    distress takes what another was promised, then beyond. One of which nothing is heard stands in the ledger with
+    its maximum, so its guarantee costs nothing more; it must only be there."""
     grants: dict[int, int] = {}
-    for i, goal, _ in wishes:
+    for i, goal, reason in wishes:
         p = positions[i]
+        if not p.movable:
+            fits = goal - p.high <= purse.there
+            made[i] = Move(target=goal, reason=reason) if fits else _STILL[Reason.NO_ROOM]
+            continue
         due = max(0, min(goal, max(p.entitlement, p.demand.guarantee)) - p.high)
         grants[i] = min(due, purse.left)
         purse.left -= grants[i]
     for i, goal, reason in wishes:
+        if i not in grants:
+            continue
         p = positions[i]
         gap = max(0, goal - p.high)
         more = max(0, min(gap - grants[i], purse.left - purse.kept))
@@ -243,12 +256,11 @@ def _shrink(
     )
     reason = Reason.DONATE if purse.unmet else Reason.SHORTAGE if rung >= Rung.ORANGE else Reason.REFILL
     givers = [i for i in free if i not in made]
-    wanted -= _take(positions, givers, wanted, reason, rung, made, fast=fast, owed=False, now_s=now_s)
-    if purse.owed > 0 and wanted > 0:
+    taken = _take(positions, givers, wanted, reason, rung, made, fast=fast, owed=False, now_s=now_s)
+    owed = min(wanted, purse.owed) - taken
+    if owed > 0:
         givers = [i for i in free if made.get(i) in (None, _STILL[Reason.NO_ROOM])]
-        _take(
-            positions, givers, min(wanted, purse.owed), reason, rung, made, fast=fast, owed=True, now_s=now_s
-        )
+        _take(positions, givers, owed, reason, rung, made, fast=fast, owed=True, now_s=now_s)
 
 
 def _take(

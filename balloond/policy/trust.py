@@ -18,6 +18,9 @@ NEW_S: Final = 30.0
 
 NEW_SAMPLES: Final = 3
 
+LATE_S: Final = 2.0
+"""A balloon that somebody else moves may be heard of so much later than what the guest says after it."""
+
 MOVED: Final = 8 * MIB
 """A balloon that moved by more than this changes at least one of the sizes that a guest tells, which count single
 pages: who tells the very same ones again, newly stamped, tells old ones. No smaller move is ever asked for."""
@@ -41,10 +44,8 @@ class Hearing:
     major_faults: int | None = None
     track: tuple[tuple[float, int], ...] = ()  # (time, actual): the last changes of the balloon, newest last
     sizes: tuple[int | None, ...] = ()  # of the newest sample, believed or not
-    sizes_at: tuple[int, int] | None = (
-        None  # what `actual` can have been when they were told first; None: they
-    )
-    # were told again of another size since
+    sizes_s: float = 0.0  # when they were told first
+    sizes_at: tuple[int, int] | None = None  # of `actual` then; None: they were told again of another size
 
 
 @value
@@ -76,9 +77,8 @@ def listen(
     if statistics is None or unneeded is None or statistics.last_update_s in (0, before.stamp_s):
         return (before if track is before.track else replace(before, track=track)), None
     taken_s = min(now_s, now_s - (wall_s - statistics.last_update_s))
-    if (
-        before.samples == 0 and taken_s < before.born_s - 1.0
-    ):  # of its life before: a reset keeps the old numbers
+    if not before.settled and before.samples == 0 and taken_s <= before.born_s + 1.0:
+        # Of its life before: a reset keeps the old numbers, and their stamp is in whole seconds.
         return (before if track is before.track else replace(before, track=track)), None
     if before.sampled_s is not None:  # a clock that jumps must not make a new sample old
         taken_s = max(taken_s, before.sampled_s)
@@ -86,8 +86,12 @@ def listen(
     if moving_to is not None:  # libvirt tells of a moving balloon up to a second late
         low, high = min(low, moving_to), max(high, moving_to)
     sizes = _sizes(statistics)
-    sizes_at = before.sizes_at if sizes == before.sizes and unneeded else (low, high)
-    if sizes_at is not None and (low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED):
+    again = sizes == before.sizes and unneeded > 0
+    sizes_s = before.sizes_s if again else taken_s
+    sizes_at = before.sizes_at if again else (low, high)
+    if sizes_at is not None and taken_s - sizes_s <= LATE_S:
+        sizes_at = min(low, sizes_at[0]), max(high, sizes_at[1])
+    elif sizes_at is not None and (low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED):
         sizes_at = None
     believed = sizes_at is not None and _possible(guest, statistics, before, unneeded, high)
     hearing = Hearing(
@@ -103,22 +107,31 @@ def listen(
         major_faults=statistics.untrusted_major_faults,
         track=track,
         sizes=sizes,
+        sizes_s=sizes_s,
         sizes_at=sizes_at,
     )
     if not believed:
         return hearing, None
-    touched = guest.maximum if guest.rss is None else guest.rss + (guest.swapped or 0)
+    most = touched(guest)
     return hearing, Sample(
         taken_s=taken_s,
         elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
         usable=unneeded,
         unused=statistics.untrusted_unused,
-        low=max(0, min(low - unneeded, touched)),  # nobody needs what it never touched
-        high=max(0, min(high - unneeded, touched)),
+        low=max(0, min(low - unneeded, most)),  # nobody needs what it never touched
+        high=max(0, min(high - unneeded, most)),
         swapped_in=_since(statistics.untrusted_swap_in, before.swap_in),
         swapped_out=_since(statistics.untrusted_swap_out, before.swap_out),
         faulted=_since(statistics.untrusted_major_faults, before.major_faults),
     )
+
+
+def touched(guest: Guest) -> int:
+    """What the guest has touched at most, by what the host sees it hold: resident or swapped, bytes. proc(5): the
+    swap of a process leaves out shared memory, which its cgroup counts."""
+    if guest.rss is None:
+        return guest.maximum
+    return guest.rss + max(guest.swapped or 0, (guest.cgroup and guest.cgroup.swapped) or 0)
 
 
 def judge(guest: Guest, hearing: Hearing, *, now_s: float, interval_s: float) -> Trust:
@@ -128,6 +141,8 @@ def judge(guest: Guest, hearing: Hearing, *, now_s: float, interval_s: float) ->
             return Trust.NEW
         return Trust.LYING if hearing.lying else Trust.ABSENT
     assert hearing.sampled_s is not None  # noqa: S101  (set together with samples)
+    if not hearing.settled and now_s - hearing.born_s < NEW_S:
+        return Trust.NEW
     age_s = now_s - hearing.sampled_s
     period_s = max(interval_s, guest.statistics_period_s)
     if age_s > SILENT_S:

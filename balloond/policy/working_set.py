@@ -11,7 +11,7 @@ from math import exp
 from typing import Final
 
 from balloond.model import Guest
-from balloond.policy.trust import Sample
+from balloond.policy.trust import Sample, touched
 from balloond.units import GIB, MIB
 from balloond.value import value
 
@@ -60,6 +60,7 @@ class WorkingSet:
     samples: int = 0
     overhead: float = float("inf")  # of the QEMU process: at most so much
     squeezed: int = 0  # samples running that found hardly anything usable
+    swap_left: bool = False  # it swapped out, and was not seen to be out of memory without doing so since
     pent_up: int = 0  # what it put into its own swap since it was last at ease
 
 
@@ -87,6 +88,7 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=runs,
+        swap_left=bool(sample.swapped_out) or (before.swap_left and not squeezed),
         pent_up=pent_up,
     )
 
@@ -137,7 +139,7 @@ def _overhead(sample: Sample, guest: Guest) -> float:
     guest has free may have been touched before, so it is the least of many looks that tells."""
     if guest.rss is None or sample.unused is None:
         return float("inf")
-    return max(0.0, float(guest.rss + (guest.swapped or 0) - (guest.actual - sample.unused)))
+    return max(0.0, float(touched(guest) - (guest.actual - sample.unused)))
 
 
 def _rise_or_decay(before: float, low: int, high: int, keep: float) -> float:

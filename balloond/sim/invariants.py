@@ -185,12 +185,12 @@ class Witness:
     def _judge_overdue(self, tick: Tick) -> None:
         """Whether what is broken stays so, though those that are known, obey and have enough could mend it."""
         ledger, now_s = tick.decision.ledger, self.world.now_s
-        broken: dict[str, str] = {}
-        if ledger is not None and tick.snapshot.guests is not None and not self.world.libvirt_gone:
-            verdicts = [v for v in tick.decision.verdicts if v.demand is not None and v.obstacle is None]
-            able = [(v, self.world.named(v.name)) for v in verdicts if v.reason is not Reason.STUCK]
-            able = [(v, guest) for v, guest in able if guest.running and _obeys(guest) and _is_quick(guest)]
-            broken = self._broken(able, ledger)
+        if ledger is None or tick.snapshot.guests is None:
+            return
+        verdicts = [v for v in tick.decision.verdicts if v.demand is not None and v.obstacle is None]
+        able = [(v, self.world.named(v.name)) for v in verdicts if v.reason is not Reason.STUCK]
+        able = [(v, guest) for v, guest in able if guest.running and _obeys(guest) and _is_quick(guest)]
+        broken = self._broken(able, ledger)
         self._overdue_since_s = {who: self._overdue_since_s.get(who, now_s) for who in broken}
         for who, detail in broken.items():
             if now_s - self._overdue_since_s[who] > OVERDUE_S:

@@ -202,7 +202,12 @@ def test_a_jump_is_no_reason_to_grow_for_who_can_swap_or_help_itself_but_a_ramp_
     jumped = knowing(growth=300.0 * MIB, over_s=2.0)
     assert demand(jumped).enough == GIB + 600 * MIB
     assert demand(knowing(growth=300.0 * MIB, over_s=10.0)).enough == GIB + 360 * MIB
-    swapped = replace(jumped, hearing=replace(jumped.hearing, swap_out=4096))
+    swaps = replace(jumped.known, swap_left=True)
+    swapped = replace(jumped, hearing=replace(jumped.hearing, swap_out=64 * MIB), known=swaps)
+    assert demand(replace(swapped, hearing=replace(jumped.hearing, swap_out=64 * MIB - 1))).enough == (
+        GIB + 600 * MIB
+    )
+    assert demand(replace(swapped, known=jumped.known)).enough == GIB + 600 * MIB, "none may be left"
     assert (demand(swapped).enough, demand(swapped).want) == (GIB + 256 * MIB, GIB + 600 * MIB)
     assert demand(jumped, replace(GUEST, deflates_on_oom=True)).enough == GIB + 256 * MIB
     ramp = knowing(growth=300.0 * MIB, lasting=300.0 * MIB, over_s=2.0)
@@ -242,7 +247,7 @@ def test_another_life_of_a_guest_is_another_guest() -> None:
     reborn = replace(speaking(3 * GIB), incarnation=1)
     made = demand(knowing(slow=3 * GIB), reborn)
     assert made.trust is Trust.NEW
-    assert (made.memory.incarnation, made.memory.known.samples) == (1, 1)
+    assert (made.memory.incarnation, made.memory.known.samples) == (1, 0)
     assert made.memory.hearing.born_s == NOW_S
     assert (made.want, made.need) == (4 * GIB, 4 * GIB)
 

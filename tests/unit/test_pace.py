@@ -141,6 +141,12 @@ def test_what_others_were_promised_and_lack_is_taken_even_of_what_a_guest_works_
     )
 
 
+def test_what_is_on_its_way_already_is_not_taken_again_for_a_promise() -> None:
+    rich = at(3 * GIB, entitlement=2 * GIB)
+    giving = on_its_way(2 * GIB, 2 * GIB - 512 * MIB, reason=Reason.DONATE)
+    assert tick(poor(), rich, giving, headroom=0)[0][1] == STILL
+
+
 def test_nobody_gives_what_it_was_promised_itself_nor_what_it_is_entitled_to() -> None:
     promised = at(2 * GIB, guarantee=2 * GIB - 100 * MIB, entitlement=GIB)
     assert tick(poor(), promised, headroom=0)[0][1] == (2 * GIB - 100 * MIB, Reason.DONATE)
@@ -164,6 +170,10 @@ def test_one_of_which_nothing_is_heard_is_grown_to_what_it_was_promised_and_no_f
         None,
         Reason.UNTRUSTED,
     )
+    assert moved(silent, headroom=0) == (GIB, Reason.GUARANTEE), "the ledger has it as its maximum already"
+    full = replace(ledger(0), available=GIB + 512 * MIB - 1)
+    (move,), _ = moves([silent], full, Rung.GREEN, pool=0, fits=False, now_s=NOW_S)
+    assert move == Move(target=None, reason=Reason.NO_ROOM)
     obstructed = at(512 * MIB, guarantee=GIB, movable=False, reachable=False)
     assert moved(obstructed, headroom=PLENTY)[0] is None
 

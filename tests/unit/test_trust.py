@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from balloond.model import Guest, Statistics, Trust
-from balloond.policy.trust import Hearing, judge, listen
+from balloond.model import Guest, GuestCgroup, Statistics, Trust
+from balloond.policy.trust import Hearing, judge, listen, touched
 from balloond.units import GIB, MIB
 
 WALL_S = 1_800_000_000.0
@@ -70,6 +70,34 @@ def test_numbers_that_a_moved_balloon_did_not_change_are_old_ones() -> None:
     assert told_again(GIB, moving_to=2 * GIB)[1], "it may not have moved yet"
     assert told_again(GIB, usable=0)[1], "who has nothing left may say so again"
     assert told_again(GIB)[0].lying
+
+
+def test_a_balloon_that_somebody_else_moves_is_heard_of_late() -> None:
+    first = hear(BORN, guest(WALL_S + 90), 90.5)
+    late = hear(first, guest(WALL_S + 90, actual=GIB), 91.5)
+    again, sample = listen(
+        guest(WALL_S + 92, actual=GIB), late, moving_to=None, now_s=93.5, wall_s=WALL_S + 93.5
+    )
+    assert sample is not None
+    resting = guest(WALL_S + 99, actual=GIB)
+    assert listen(resting, again, moving_to=None, now_s=99.0, wall_s=WALL_S + 99)[1] is not None
+
+
+def test_what_it_touched_is_resident_or_swapped_also_where_only_its_cgroup_knows() -> None:
+    def seen(**more: object) -> int:
+        return touched(replace(guest(0), **more))  # type: ignore[arg-type]  # fields of Guest, by name
+
+    assert seen() == 2 * GIB
+    assert seen(swapped=GIB) == 3 * GIB
+    assert seen(swapped=0, cgroup=GuestCgroup(used=GIB, swapped=MIB)) == 2 * GIB + MIB
+    assert seen(swapped=GIB, cgroup=GuestCgroup(used=GIB)) == 3 * GIB
+    assert seen(rss=None, swapped=GIB) == 4 * GIB
+
+
+def test_one_that_was_just_born_is_new_however_its_samples_age() -> None:
+    spoke = Hearing(born_s=0.0, settled=False, samples=1, sampled_s=1.0)
+    assert judge(guest(0), spoke, now_s=29.0, interval_s=2.0) is Trust.NEW
+    assert judge(guest(0), spoke, now_s=30.0, interval_s=2.0) is Trust.STALE
 
 
 def test_numbers_that_were_found_to_be_old_are_believed_again_only_when_they_change() -> None:
@@ -317,7 +345,8 @@ def test_a_liar_is_one_only_while_it_lies_and_an_unsettled_guest_is_new() -> Non
 def test_numbers_from_before_the_reset_are_not_the_new_ones() -> None:
     reset = Hearing(born_s=100.0, settled=False)
     assert hear(reset, guest(WALL_S + 98), 102.0).samples == 0
-    assert hear(reset, guest(WALL_S + 99), 102.0).samples == 1
+    assert hear(reset, guest(WALL_S + 101), 102.0).samples == 0, "its stamp is in whole seconds"
+    assert hear(reset, guest(WALL_S + 102), 103.0).samples == 1
     moved = hear(reset, guest(WALL_S + 98), 102.0)  # they are not believed, but where its balloon stood is
     assert moved.track == ((102.0, 2 * GIB),)
     assert hear(moved, guest(WALL_S + 98, actual=GIB), 104.0).track == ((102.0, 2 * GIB), (104.0, GIB))

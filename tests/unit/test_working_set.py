@@ -140,6 +140,13 @@ def test_a_guest_with_hardly_anything_usable_is_squeezed_and_gets_ever_more() ->
     assert (relieved.squeezed, squeezed_want(relieved, 4 * GIB)) == (0, 0)
 
 
+def test_swap_is_left_where_it_swapped_out_until_it_is_squeezed_and_does_so_no_more() -> None:
+    out = follow(KNOWN, sample(3 * GIB, usable=0, swapped_out=4096), guest())
+    assert (KNOWN.swap_left, out.swap_left) == (False, True)
+    assert follow(out, sample(GIB), guest()).swap_left
+    assert not follow(out, sample(4 * GIB, usable=0, swapped_out=0), guest()).swap_left
+
+
 def test_a_guest_that_has_not_touched_its_memory_is_not_squeezed_whatever_it_says() -> None:
     assert follow(KNOWN, sample(3 * GIB - 1, usable=0), guest()).squeezed == 0
     assert follow(KNOWN, sample(3 * GIB, usable=0), guest()).squeezed == 1
