@@ -28,8 +28,9 @@ BAND_LEAST: Final = 8 * MIB
 """Moves smaller than this share of a guest are dropped."""
 
 TURN_BANDS: Final = 2
-"""A guest that gave is grown again by so many bands at least, unless it suffers: on a crowded host guests were
-seen to give and take a thousandth of their size with every look (simulator, seeds 1835, 1885)."""
+"""A guest that gave is grown again by so many bands at least, unless it suffers, and one that was grown gives by
+so many, but for a promise or at red: on a crowded host guests were seen to give and take a thousandth of their size
+with every look (simulator, seeds 1835, 1885)."""
 
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page, unless it races: of two seconds that
@@ -283,7 +284,9 @@ def _take(
             if p.low < p.guest.actual:
                 continue  # likewise
             least = BAND_LEAST
-        elif grown or reason is Reason.REFILL:
+        elif p.grew and not owed and rung < Rung.RED:
+            least = max(TURN_BANDS * p.band, int(MARGIN_USED * p.demand.margin))
+        elif reason is Reason.REFILL:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:
             donors.append((p.grew, -surplus, i))

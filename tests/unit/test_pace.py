@@ -531,16 +531,18 @@ def test_who_has_just_been_grown_gives_nothing_for_the_pool_for_a_minute() -> No
     assert moved(sick, headroom=0, rung=Rung.RED)[0] is not None
 
 
-def test_who_has_just_been_grown_gives_to_others_no_page_that_its_margin_lost_since() -> None:
-    quarter, waiting = 64 * MIB, at(want=3 * GIB, need=3 * GIB)
+def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_margin_lost_since() -> None:
+    quarter, waiting = 128 * MIB, at(want=3 * GIB, need=3 * GIB)
 
-    def given(surplus: int, *, grown_s: float, rung: Rung = Rung.GREEN) -> bool:
-        donor = rich(surplus, movement=Movement(grown_s=grown_s), margin=4 * quarter)
+    def given(surplus: int, *, margin: int = 4 * quarter, rung: Rung = Rung.GREEN, **moved: float) -> bool:
+        donor = rich(surplus, movement=Movement(**moved), margin=margin)  # type: ignore[arg-type]  # times, by name
         return tick(waiting, donor, headroom=0, rung=rung)[0][1][0] is not None
 
-    assert not given(quarter, grown_s=NOW_S - 59)
-    assert given(quarter + 1, grown_s=NOW_S - 59)
-    assert given(quarter, grown_s=NOW_S - 60)
+    assert not given(quarter, grown_s=NOW_S - 900)
+    assert given(quarter + 1, grown_s=NOW_S - 900)
+    assert not given(2 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "two bands at least"
+    assert given(2 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
+    assert given(quarter, grown_s=NOW_S - 900, shrunk_s=NOW_S - 800)
     assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
 
 
