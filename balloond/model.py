@@ -153,6 +153,7 @@ class Ksm:
     settings: KsmSettings = KsmSettings()
     found: KsmSettings | None = None  # as they were before we set anything; None: we set nothing
     put: KsmSettings | None = None  # as we left them
+    failed: str = ""  # why our last unmerging ended before its time; empty: it did not
     in_guests: int | None = None  # of `saved`, what stands in resident sizes of guests; None: it may be all
 
     @property

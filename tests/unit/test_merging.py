@@ -334,6 +334,22 @@ def test_what_is_being_taken_apart_is_waited_for() -> None:
     assert stance(ksmd) is Stance.UNMERGING
 
 
+def test_what_can_not_be_taken_apart_is_told_as_kept_and_tried_again_later() -> None:
+    ksmd = Ksmd(candidates=GIB, settings=replace(FOUND, run=0), saved=GIB)
+    measure = ksmd.tick(OFF, Rung.GREEN)
+    assert measure is not None and measure.to.run == 2
+    ksmd.settings, ksmd.saved, ksmd.failed = replace(ksmd.settings, run=0), GIB, "the kernel refused"
+    for _ in range(2):
+        assert ksmd.tick(OFF, Rung.GREEN) is None
+        assert stance(ksmd) is Stance.KEPT
+        assert "the kernel refused" in ksmd.told[-1].words
+    run(ksmd, OFF, Rung.GREEN, 290)
+    assert stance(ksmd) is Stance.KEPT
+    run(ksmd, OFF, Rung.GREEN, 20)
+    assert stance(ksmd) in (Stance.UNMERGING, Stance.OFF)
+    assert ksmd.settings.run == 2
+
+
 # --- somebody else's settings ----------------------------------------------------------------------------
 
 
