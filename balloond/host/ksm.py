@@ -258,7 +258,7 @@ def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]
 def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
     """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
     left at is None while it is being changed."""
-    noted = notes.take_up(path)
+    noted = notes.kept(path)
     if not isinstance(noted, dict):
         return None, None
     found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))

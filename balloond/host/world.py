@@ -29,7 +29,8 @@ from balloond.host.kernel import HostFigures, read_host, read_ksm
 from balloond.host.ksm import NAME as MERGING
 from balloond.host.ksm import Merging
 from balloond.host.merged import Merged
-from balloond.host.notes import kept
+from balloond.host.notes import kept, tidy
+from balloond.host.periods import NAME as PERIODS
 from balloond.host.processes import Process, Processes
 from balloond.host.relief import NAME as LIMITS
 from balloond.host.relief import Relief
@@ -125,6 +126,7 @@ class RealWorld:
         self._config = config
         self._monotonic = monotonic
         self._wall = wall
+        self._state = state
         self._root = Root(root)
         self._processes = Processes(self._root)
         self._merging = Merging(self._root, state)
@@ -181,6 +183,7 @@ class RealWorld:
     def take_up(self) -> tuple[str, ...]:
         """Undoes what a daemon that was killed has left, as far as nobody will look after it: soft limits, and in
         mode observe how merging was set, which is steered on otherwise. Says what could not be undone."""
+        _tidy(self._state)
         if self._config().mode is Mode.OBSERVE:
             return self.put_back()
         with self._acting:
@@ -286,6 +289,7 @@ def is_noted(state: Path) -> bool:
 def put_back_noted(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
     """Puts back what a daemon that is dead has left at the host, where none can follow it; says what could not be.
     What the operator wished to be left is not known here, so merging is put back as it was found."""
+    _tidy(state)
     tree = Root(root)
     left = Relief(tree, state).put_back()
     merging, now = Merging(tree, state), read_ksm(tree)
@@ -293,6 +297,11 @@ def put_back_noted(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
         return left
     result, detail = merging.put_back(now)
     return left if result is Result.DONE else (*left, detail)
+
+
+def _tidy(state: Path) -> None:
+    for name in (LIMITS, MERGING, PERIODS):
+        tidy(state / name)
 
 
 def pool_source(figures: HostFigures | None, pool: Pool | None, operators: int | None) -> PoolSource:

@@ -25,7 +25,9 @@ from balloond.host import relief as relief_edge
 from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
+from balloond.host.ksm import Merging
 from balloond.host.merged import EVERYWHERE_S
+from balloond.host.periods import Periods
 from balloond.host.processes import PROGRAM_MOST
 from balloond.host.relief import Relief
 from balloond.host.world import (
@@ -422,6 +424,19 @@ def test_after_a_daemon_that_was_killed_all_is_put_back_also_where_none_can_foll
     assert put_back_noted(scene.root / "state", scene.root) == ()
 
 
+def test_who_only_looks_touches_no_note_and_who_acts_removes_what_a_killed_one_left(scene: Scene) -> None:
+    left = {f"/state/.{name}.json.new": "{" for name in ("limits", "merging", "periods")}
+    for removes in (scene.world.take_up, lambda: put_back_noted(scene.root / "state", scene.root)):
+        scene.plant(left)
+        for looks in (Merging, Relief):
+            looks(Root(scene.root), scene.root / "state")
+        Periods(scene.root / "state")
+        scene.world.observe()
+        assert len(list((scene.root / "state").iterdir())) == len(left)
+        assert removes() == ()
+        assert list((scene.root / "state").iterdir()) == []
+
+
 @pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
 def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     scene: Scene, policy: KsmPolicy
@@ -437,7 +452,7 @@ def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
 def test_nobody_goes_on_unmerging_once_its_room_is_no_longer_watched(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ksm_edge, "RUN", ("sleep", "60"))
+    monkeypatch.setattr(ksm_edge, "UNMERGE", "import time; time.sleep(60)")
     scene.plant(idle_ksm())
     scene.config = replace(scene.config, ksm=KsmPolicy(mode=KsmMode.OFF))
     scene.world.take((SetMerging(to=KsmSettings(run=2), words=""),))
