@@ -66,7 +66,7 @@ class Merging:
     def __init__(self, root: Root, directory: Path) -> None:
         self._root = root
         self._path = directory / NAME
-        self._found, self._put = _noted_at(self._path)
+        self._found, self._put, self.restored = _noted_at(self._path)
         if self._found is not None and self._put is None:  # killed in the midst: however it stands, it was us
             self._put = read_ksm_settings(root)
         self._writer: subprocess.Popen[bytes] | None = None  # of `run`, while it may yet be at it
@@ -78,6 +78,14 @@ class Merging:
     def noted(self) -> bool:
         """Whether something was set that is to be put back."""
         return self._found is not None
+
+    def wish(self, *, restored: bool) -> None:
+        """Whether the operator wants what was found back is noted with it, for who can't read the configuration."""
+        if restored != self.restored:
+            self.restored = restored
+            if self._found is not None:
+                with contextlib.suppress(OSError):  # then the next note says it
+                    self._note(self._found, self._put)
 
     def complete(self, ksm: Ksm | None) -> Ksm | None:
         """What was read, with ksmd's CPU time, and with what is known of how its settings came to be so."""
@@ -142,7 +150,8 @@ class Merging:
             self._let_go(self._writer)
 
     def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:
-        notes.keep(self._path, {"found": asdict(found), "put": put and asdict(put)})
+        note = {"found": asdict(found), "put": put and asdict(put), "restored": self.restored}
+        notes.keep(self._path, note)
         self._found, self._put = found, put
 
     def _write(self, name: str, value: int | str) -> None:
@@ -255,14 +264,14 @@ def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]
         yield "run", 1
 
 
-def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
-    """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
-    left at is None while it is being changed."""
+def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None, bool]:
+    """What was found, how it was left, and whether it is to be put back, as noted; a broken note is none, and
+    nothing is put back. What it was left at is None while it is being changed."""
     noted = notes.kept(path)
     if not isinstance(noted, dict):
-        return None, None
+        return None, None, True
     found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))
-    return (found, put) if found else (None, None)
+    return (found, put, noted.get("restored") is not False) if found else (None, None, True)
 
 
 def _settings_in(noted: Any) -> KsmSettings | None:  # Any: as it was on disk

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
-from balloond.config.settings import Config, KsmMode, Mode
+from balloond.config.settings import Config, KsmMode, KsmPolicy, Mode
 from balloond.host.cgroup import (
     Place,
     Pool,
@@ -247,13 +247,16 @@ class RealWorld:
         policy, ksm = self._config().ksm, read_ksm(self._root)
         if not self._merging.noted or ksm is None:
             return ""
-        if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+        if not _restores(policy):
             self._merging.abort()  # nobody would watch any more whether there is room
             self._merging.forget()
             return ""
         return self._merging.put_back(ksm)[1]
 
     def _look(self, config: Config) -> _Look:
+        if config.mode is Mode.ACTIVE:  # else nothing is to be put back, and who looks may be no daemon
+            with self._acting:
+                self._merging.wish(restored=_restores(config.ksm))
         steers = config.ksm.mode is not KsmMode.LEAVE or self._merging.noted
         figures, faults = read_host(self._root, ksm_closely=steers)
         if figures is not None:
@@ -288,15 +291,23 @@ def is_noted(state: Path) -> bool:
 
 def put_back_noted(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
     """Puts back what a daemon that is dead has left at the host, where none can follow it; says what could not be.
-    What the operator wished to be left is not known here, so merging is put back as it was found."""
+    Merging is left as it stands where the operator wanted that, as far as it was noted."""
     _tidy(state)
     tree = Root(root)
     left = Relief(tree, state).put_back()
     merging, now = Merging(tree, state), read_ksm(tree)
     if not merging.noted or now is None:
         return left
+    if not merging.restored:
+        merging.forget()
+        return left
     result, detail = merging.put_back(now)
     return left if result is Result.DONE else (*left, detail)
+
+
+def _restores(policy: KsmPolicy) -> bool:
+    """Whether merging is put back as it was found; who wants none does not want it back."""
+    return policy.restore and policy.mode is not KsmMode.OFF
 
 
 def _tidy(state: Path) -> None:

@@ -449,6 +449,23 @@ def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     assert list((scene.root / "state").iterdir()) == []
 
 
+@pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
+@pytest.mark.parametrize("since", ["begin", "reload"])
+def test_after_a_kill_and_with_a_broken_file_merging_stays_where_the_operator_wanted_it_so(
+    scene: Scene, policy: KsmPolicy, since: str
+) -> None:
+    scene.plant(idle_ksm(), {"/sys/kernel/mm/ksm/run": "1\n"})
+    wanted = replace(scene.config, ksm=policy)
+    scene.config = wanted if since == "begin" else scene.config
+    scene.world.observe()
+    scene.world.take((SetMerging(to=KsmSettings(run=0, sleep_ms=40), words=""),))
+    scene.config = wanted
+    scene.world.observe()
+    assert put_back_noted(scene.root / "state", scene.root) == ()
+    assert settings_of(scene) == (0, 40)
+    assert list((scene.root / "state").iterdir()) == []
+
+
 def test_nobody_goes_on_unmerging_once_its_room_is_no_longer_watched(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
