@@ -80,7 +80,7 @@ class Merging:
         return self._found is not None
 
     def wish(self, *, restored: bool) -> None:
-        """Whether the operator wants what was found back is noted with it, for who can't read the configuration."""
+        """Whether what was found is wanted back is noted with it, for who can't read the configuration."""
         if restored != self.restored:
             self.restored = restored
             if self._found is not None:

@@ -174,6 +174,8 @@ def steer(
     stance, why = course.stance, course.why
     if policy.mode is KsmMode.OFF and stance is Stance.YIELDING and ksm.run == 1:
         stance, why = Stance.OVERRULED, f"guests' pages are merged against the mode: {why}"
+    elif policy.mode is KsmMode.OFF and stance is before.stance is Stance.KEPT and ksm.run == 1:
+        stance, why = Stance.OVERRULED, "guests' pages are merged against the mode: run is still 1"
     verdict = MergingVerdict(
         mode=policy.mode.value, stance=stance, words=why,
         cap=cap if course.stance is Stance.MERGING else None, used=gauge.used, memory=course,

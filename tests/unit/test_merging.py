@@ -382,6 +382,20 @@ def test_who_merges_where_the_operator_wants_none_is_not_fought_but_told_of_as_l
     assert Stance.OVERRULED not in [told.stance for told in ksmd.told[-2:]]
 
 
+def test_merging_that_does_not_stop_where_the_operator_wants_none_is_told_of_as_long_as_it_lasts() -> None:
+    ksmd = Ksmd(candidates=GIB, settings=replace(FOUND, run=1), obeys=False)  # refused, or mode observe
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is Stance.KEPT  # it is being stopped
+    for _ in range(20):
+        measure = ksmd.tick(OFF, Rung.GREEN)
+        assert measure is not None and measure.to.run == 0
+        assert stance(ksmd) is Stance.OVERRULED
+        assert "run is still 1" in ksmd.told[-1].words
+    ksmd.meddle(run=0)
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is not Stance.OVERRULED
+
+
 def test_who_merges_where_the_operator_lets_merging_be_steered_is_only_yielded_to() -> None:
     ksmd = Ksmd(candidates=GIB)
     run(ksmd, STEER, Rung.YELLOW, 20)
