@@ -370,12 +370,13 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         total, available = min(total, pool.total), min(available, pool.available)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
-    withheld = None
+    withheld, beyond = None, 0
     if look.swap is not None:
         zram = figures.swap  # may use a bound up first, so that only what is left of it is surely on disk
         had = disk_free
         disk_total = min(disk_total, max(0, look.swap.total - zram.zram_total))
         disk_free = min(disk_free, disk_total, max(0, look.swap.free - zram.zram_free))
+        beyond = max(0, zram.zram_total - look.swap.total, zram.zram_free - look.swap.free)
         swap_total, swap_free = min(swap_total, look.swap.total), min(swap_free, look.swap.free)
         withheld = had - disk_free
     if source is PoolSource.OPERATOR and operators is not None:
@@ -391,6 +392,7 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         swap_withheld=withheld,
         swap_in=figures.swap_in,
         swap_out=figures.swap_out,
+        zram_beyond=beyond,
         zram_total=swap_total - disk_total,
         zram_free=swap_free - disk_free,
         zswap_growth=figures.swap.zswap_growth,

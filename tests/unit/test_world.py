@@ -606,6 +606,25 @@ def test_swap_that_zram_can_use_up_alone_is_none_on_disk(scene: Scene) -> None:
     assert (host.swap_free, host.zram_free) == (GIB // 4, GIB // 4)
 
 
+@pytest.mark.parametrize("swapped", [0, GIB])
+def test_a_bound_on_swap_raised_by_what_the_remedy_says_mends_it_though_zram_takes_of_it_first(
+    scene: Scene, swapped: int
+) -> None:
+    zram, disk = f"/dev/zram0 partition {4 * GIB // KIB} 0 100\n", f"/swap.img file {10 * GIB // KIB}"
+    own = [replace(guest(WEB, "web"), maximum=10 * GIB, swapped=swapped)]
+    raised = 0
+    for remedies in range(2):
+        scene.plant(
+            kernel(total=8 * GIB, available=8 * GIB, swap_total=14 * GIB, swap_free=14 * GIB - swapped),
+            {"/proc/swaps": f"Filename\tType\tSize\tUsed\tPriority\n{zram}{disk} {swapped // KIB} -2\n"},
+            cgroup_v2(SLICE, swap_limit=GIB + raised, swapped=swapped),
+        )
+        scene.run_guests(web=512 * MIB)
+        found = judge(scene.host(), own, own=GIB, reserve=GIB)
+        assert found.solvent is bool(remedies)
+        raised = found.swap_missing + found.zram_beyond
+
+
 def test_what_lies_on_disk_already_is_not_counted_beyond_what_zram_leaves_of_a_bound(scene: Scene) -> None:
     scene.plant(
         kernel(swap_total=5 * GIB, swap_free=3 * GIB),
