@@ -185,11 +185,11 @@ class Daemon:
         try:
             self._tell_left(self._host.take_up())
             last = loop.run(lambda: self._settings.current, self._world, self._publishers, self._wait)
+            self._notifier.stopping()
+            self._leave(last)
         except Exception:  # whatever it is, it is our own bug: what the world can do comes back as data
             self._end_for_bug()
             return EXIT_BUG
-        self._notifier.stopping()
-        self._leave(last)
         return EXIT_OK
 
     def close(self) -> None:

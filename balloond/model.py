@@ -153,6 +153,7 @@ class Ksm:
     settings: KsmSettings = KsmSettings()
     found: KsmSettings | None = None  # as they were before we set anything; None: we set nothing
     put: KsmSettings | None = None  # as we left them
+    failed: str = ""  # why our last unmerging ended before its time; empty: it did not
     in_guests: int | None = None  # of `saved`, what stands in resident sizes of guests; None: it may be all
 
     @property
@@ -184,6 +185,7 @@ class Host:
     swap_withheld: int | None = (
         None  # free on disk, which guests' cgroups keep from them; None: nothing bounds it
     )
+    zram_beyond: int = 0  # what zram may take of a higher bound, before there is more for the disk
     zram_total: int = 0  # of swap_total: on zram, which takes memory for what it holds
     zram_free: int = 0  # of swap_free: likewise
     zswap_growth: int = 0  # memory that zswap's pool may yet take
@@ -503,6 +505,7 @@ class Solvency:
         None  # free on disk beside `swap`, but for a bound on guests; None: there is none
     )
     zram: int = 0  # swap that they may have too, but that keeps in `memory` what it holds
+    zram_beyond: int = 0  # what it may take of a higher bound, before there is more swap on disk
 
     @property
     def kept(self) -> int:

@@ -62,7 +62,7 @@ def _solvency(solvency: Solvency) -> Iterator[Finding]:
         yield unsafe(
             f"{format_size(solvency.swap_missing)} of swap on disk are missing should all guests take all",
             "a reboot takes a guest's memory back without asking; without swap the kernel then has to kill one",
-            "\n".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld)),
+            "\n".join(swap_remedy(solvency.swap_missing, solvency.swap_withheld, solvency.zram_beyond)),
         )
     if solvency.solvent:
         yield told(

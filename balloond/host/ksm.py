@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -32,10 +34,20 @@ RUN_MOST_S: Final = 0.5
 """For a write to `run`, and for the end of the one before. The longest step of ksmd takes 0.4 s: 30,000 pages,
 each merged in 14 us."""
 
-LEASH: Final = ("setpriv", "--pdeathsig", "KILL")
-"""Who unmerges ends with the daemon, however that ends: soon there may be no room for what is still merged, and no
-other daemon could stop it, as the kernel lets nobody else write meanwhile. It ends with the thread that began it,
-prctl(2): that is the main one, since turns alone unmerge."""
+LEASH: Final = """
+import _thread, os
+def end():
+    os.read(0, 1)
+    os._exit(1)
+_thread.start_new_thread(end, ())
+"""
+"""What a program of Python's begins with that ends with the daemon, however that ends: its standard input is a
+pipe from there, and a thread waits for that to close. It calls nothing that the service's sandbox refuses, unlike
+setpriv(1), which calls capset(2) whatever it is asked for."""
+
+UNMERGE: Final = r"os.write(1, b'2\n')"
+"""On the leash: soon there may be no room for what is still merged, and no other daemon could stop it, as the
+kernel lets nobody else write meanwhile."""
 
 FILES: Final = {
     "run": "run",
@@ -54,11 +66,12 @@ class Merging:
     def __init__(self, root: Root, directory: Path) -> None:
         self._root = root
         self._path = directory / NAME
-        self._found, self._put = _noted_at(self._path)
+        self._found, self._put, self.restored = _noted_at(self._path)
         if self._found is not None and self._put is None:  # killed in the midst: however it stands, it was us
             self._put = read_ksm_settings(root)
         self._writer: subprocess.Popen[bytes] | None = None  # of `run`, while it may yet be at it
         self._writing = 0  # what it writes
+        self._failed = ""  # why the last unmerging ended before its time
         self._ksmd = _ksmd(root)
 
     @property
@@ -66,14 +79,23 @@ class Merging:
         """Whether something was set that is to be put back."""
         return self._found is not None
 
+    def wish(self, *, restored: bool) -> None:
+        """Whether what was found is wanted back is noted with it, for who can't read the configuration."""
+        if restored != self.restored:
+            self.restored = restored
+            if self._found is not None:
+                with contextlib.suppress(OSError):  # then the next note says it
+                    self._note(self._found, self._put)
+
     def complete(self, ksm: Ksm | None) -> Ksm | None:
         """What was read, with ksmd's CPU time, and with what is known of how its settings came to be so."""
         put = self._put
-        if self._writer is not None and self._writer.poll() is not None:
-            self._writer = None
+        if self._writer is not None and (status := self._writer.poll()) is not None:
+            self._failed = _failure(status) if self._writing == 2 else ""
+            self._let_go(self._writer)
         if self._writer is not None and put is not None and ksm is not None and put.run != 2:
             put = replace(put, run=ksm.settings.run)  # it may be so already, or not yet
-        return ksm and replace(ksm, cpu_s=self._cpu_s(), found=self._found, put=put)
+        return ksm and replace(ksm, cpu_s=self._cpu_s(), found=self._found, put=put, failed=self._failed)
 
     def set(self, to: KsmSettings) -> tuple[Result, str]:
         """Sets what `to` names, in the order that the kernel takes; says what came of it."""
@@ -125,10 +147,11 @@ class Merging:
         self._writer.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._writer.wait(RUN_MOST_S)
-            self._writer = None
+            self._let_go(self._writer)
 
     def _note(self, found: KsmSettings, put: KsmSettings | None) -> None:
-        notes.keep(self._path, {"found": asdict(found), "put": put and asdict(put)})
+        note = {"found": asdict(found), "put": put and asdict(put), "restored": self.restored}
+        notes.keep(self._path, note)
         self._found, self._put = found, put
 
     def _write(self, name: str, value: int | str) -> None:
@@ -149,13 +172,13 @@ class Merging:
         self.abort()
         if self._writer is not None:
             raise OSError(errno.EBUSY, "the write before it is still waited for", path)
-        command = [*(LEASH if value == 2 else ()), *RUN, str(value)]
+        self._failed = ""
         try:
-            writer = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=subprocess.DEVNULL
-            )
+            writer = unmerger(descriptor) if value == 2 else _writer(descriptor, value)
         except OSError as failed:
-            raise OSError(failed.errno, f"{command[0]} can't be run: {failed.strerror}", path) from None
+            why = f"its writer can't be run: {failed.strerror}"
+            self._failed = why if value == 2 else ""
+            raise OSError(failed.errno, why, path) from None
         self._writer, self._writing = writer, value
         if value == 2:
             return
@@ -163,9 +186,14 @@ class Merging:
             status = writer.wait(RUN_MOST_S)
         except subprocess.TimeoutExpired:
             raise OSError(errno.EBUSY, "it is still waited for", path) from None
-        self._writer = None
+        self._let_go(writer)
         if status != 0:
             raise OSError(errno.EIO, "the kernel refused", path)
+
+    def _let_go(self, ended: subprocess.Popen[bytes]) -> None:
+        if ended.stdin is not None:
+            ended.stdin.close()
+        self._writer = None
 
     def _cpu_s(self) -> float | None:
         """ksmd's, since boot: in nanoseconds where the kernel counts so (Documentation/scheduler/sched-stats.rst).
@@ -177,6 +205,28 @@ class Merging:
         text = self._ksmd and self._root.text(f"{self._ksmd}/stat")
         times = text.rpartition(")")[2].split()[11:13] if text else []
         return sum(map(int, times)) / os.sysconf("SC_CLK_TCK") if len(times) == 2 else None
+
+
+def unmerger(run: int) -> subprocess.Popen[bytes]:
+    """A process that writes 2 into the open file `run`, and ends with this one. Raises OSError when there can't
+    be any."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", LEASH + UNMERGE],
+        stdin=subprocess.PIPE, stdout=run, stderr=subprocess.DEVNULL, bufsize=0,
+    )  # fmt: skip
+
+
+def _writer(run: int, value: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*RUN, str(value)], stdin=subprocess.DEVNULL, stdout=run, stderr=subprocess.DEVNULL
+    )
+
+
+def _failure(status: int) -> str:
+    """Why unmerging ended with `status`, unless it was done, or was ended here."""
+    if status == -signal.SIGKILL:
+        return "its writer was killed, as the kernel does where memory runs out"
+    return "the kernel refused" if status > 0 else ""
 
 
 def _ksmd(root: Root) -> str | None:
@@ -214,14 +264,14 @@ def _steps(to: KsmSettings, now: KsmSettings) -> Iterator[tuple[str, int | str]]
         yield "run", 1
 
 
-def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None]:
-    """What was found and how it was left, as noted; a broken note is none, and nothing is put back. What it was
-    left at is None while it is being changed."""
-    noted = notes.take_up(path)
+def _noted_at(path: Path) -> tuple[KsmSettings | None, KsmSettings | None, bool]:
+    """What was found, how it was left, and whether it is to be put back, as noted; a broken note is none, and
+    nothing is put back. What it was left at is None while it is being changed."""
+    noted = notes.kept(path)
     if not isinstance(noted, dict):
-        return None, None
+        return None, None, True
     found, put = _settings_in(noted.get("found")), _settings_in(noted.get("put"))
-    return (found, put) if found else (None, None)
+    return (found, put, noted.get("restored") is not False) if found else (None, None, True)
 
 
 def _settings_in(noted: Any) -> KsmSettings | None:  # Any: as it was on disk

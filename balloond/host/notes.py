@@ -29,18 +29,17 @@ def keep(path: Path, note: object) -> None:
 def kept(path: Path) -> Any:  # Any: the caller checks what it finds there
     """The note; None where there is none, a broken one, or one of another boot."""
     whole = _whole(path)
-    return whole.get("note") if whole is not None and whole.get("boot") == _boot() else None
+    return whole.get("note") if whole is not None and not _of_another_boot(whole) else None
 
 
-def take_up(path: Path) -> Any:  # Any: likewise
-    """The note as `kept`, for the only one who writes it from now on: what a killed writer left of one is removed,
-    and one of another boot."""
+def tidy(path: Path) -> None:
+    """Removes what a killed writer left of a note, and a note of another boot. For the only one who writes it from
+    now on: it may be that one's, and under way."""
     with contextlib.suppress(OSError):  # then they stay, and are no notes
         _fresh(path).unlink(missing_ok=True)
         whole = _whole(path)
-        if whole is not None and whole.get("boot") != _boot():
+        if whole is not None and _of_another_boot(whole):
             path.unlink()
-    return kept(path)
 
 
 def drop(path: Path) -> None:
@@ -57,8 +56,14 @@ def _whole(path: Path) -> dict[str, Any] | None:
     return whole if isinstance(whole, dict) else None
 
 
+def _of_another_boot(whole: dict[str, Any]) -> bool:
+    """Surely: where either boot is not known the note is followed, to be safe."""
+    of, now = whole.get("boot"), _boot()
+    return bool(of) and bool(now) and of != now
+
+
 def _boot() -> str:
-    """Empty where it can't be told: then a note is followed, to be safe."""
+    """Empty where it can't be told."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:

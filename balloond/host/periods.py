@@ -58,7 +58,7 @@ class Periods:
 
 def _read(path: Path) -> dict[str, Note]:
     try:
-        found = on_disk.take_up(path)
+        found = on_disk.kept(path)
         return {str(uuid): Note(was=int(note["was"]), put=int(note["put"])) for uuid, note in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}  # without notes nothing is put back, which harms nobody: statistics are merely kept on

@@ -292,7 +292,7 @@ def _read(path: Path) -> dict[str, Note]:
             str(uuid): Note(
                 file=str(note["file"]), was=str(note["was"]), puts=tuple(str(put) for put in note["puts"])
             )
-            for uuid, note in on_disk.take_up(path).items()
+            for uuid, note in on_disk.kept(path).items()
         }
     except (AttributeError, TypeError, KeyError):
         return {}  # none, or a broken one: then nothing is known that could be put back

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
-from balloond.config.settings import Config, KsmMode, Mode
+from balloond.config.settings import Config, KsmMode, KsmPolicy, Mode
 from balloond.host.cgroup import (
     Place,
     Pool,
@@ -29,7 +29,8 @@ from balloond.host.kernel import HostFigures, read_host, read_ksm
 from balloond.host.ksm import NAME as MERGING
 from balloond.host.ksm import Merging
 from balloond.host.merged import Merged
-from balloond.host.notes import kept
+from balloond.host.notes import kept, tidy
+from balloond.host.periods import NAME as PERIODS
 from balloond.host.processes import Process, Processes
 from balloond.host.relief import NAME as LIMITS
 from balloond.host.relief import Relief
@@ -125,6 +126,7 @@ class RealWorld:
         self._config = config
         self._monotonic = monotonic
         self._wall = wall
+        self._state = state
         self._root = Root(root)
         self._processes = Processes(self._root)
         self._merging = Merging(self._root, state)
@@ -181,6 +183,7 @@ class RealWorld:
     def take_up(self) -> tuple[str, ...]:
         """Undoes what a daemon that was killed has left, as far as nobody will look after it: soft limits, and in
         mode observe how merging was set, which is steered on otherwise. Says what could not be undone."""
+        _tidy(self._state)
         if self._config().mode is Mode.OBSERVE:
             return self.put_back()
         with self._acting:
@@ -244,13 +247,16 @@ class RealWorld:
         policy, ksm = self._config().ksm, read_ksm(self._root)
         if not self._merging.noted or ksm is None:
             return ""
-        if not policy.restore or policy.mode is KsmMode.OFF:  # who wants none does not want it back
+        if not _restores(policy):
             self._merging.abort()  # nobody would watch any more whether there is room
             self._merging.forget()
             return ""
         return self._merging.put_back(ksm)[1]
 
     def _look(self, config: Config) -> _Look:
+        if config.mode is Mode.ACTIVE:  # else nothing is to be put back, and who looks may be no daemon
+            with self._acting:
+                self._merging.wish(restored=_restores(config.ksm))
         steers = config.ksm.mode is not KsmMode.LEAVE or self._merging.noted
         figures, faults = read_host(self._root, ksm_closely=steers)
         if figures is not None:
@@ -285,14 +291,28 @@ def is_noted(state: Path) -> bool:
 
 def put_back_noted(state: Path, root: Path = Path("/")) -> tuple[str, ...]:
     """Puts back what a daemon that is dead has left at the host, where none can follow it; says what could not be.
-    What the operator wished to be left is not known here, so merging is put back as it was found."""
+    Merging is left as it stands where the operator wanted that, as far as it was noted."""
+    _tidy(state)
     tree = Root(root)
     left = Relief(tree, state).put_back()
     merging, now = Merging(tree, state), read_ksm(tree)
     if not merging.noted or now is None:
         return left
+    if not merging.restored:
+        merging.forget()
+        return left
     result, detail = merging.put_back(now)
     return left if result is Result.DONE else (*left, detail)
+
+
+def _restores(policy: KsmPolicy) -> bool:
+    """Whether merging is put back as it was found; who wants none does not want it back."""
+    return policy.restore and policy.mode is not KsmMode.OFF
+
+
+def _tidy(state: Path) -> None:
+    for name in (LIMITS, MERGING, PERIODS):
+        tidy(state / name)
 
 
 def pool_source(figures: HostFigures | None, pool: Pool | None, operators: int | None) -> PoolSource:
@@ -350,12 +370,13 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         total, available = min(total, pool.total), min(available, pool.available)
         pressure = pool.pressure or pressure
         oom_kills = pool.oom_kills if pool.oom_kills is not None else oom_kills
-    withheld = None
+    withheld, beyond = None, 0
     if look.swap is not None:
         zram = figures.swap  # may use a bound up first, so that only what is left of it is surely on disk
         had = disk_free
         disk_total = min(disk_total, max(0, look.swap.total - zram.zram_total))
         disk_free = min(disk_free, disk_total, max(0, look.swap.free - zram.zram_free))
+        beyond = max(0, zram.zram_total - look.swap.total, zram.zram_free - look.swap.free)
         swap_total, swap_free = min(swap_total, look.swap.total), min(swap_free, look.swap.free)
         withheld = had - disk_free
     if source is PoolSource.OPERATOR and operators is not None:
@@ -371,6 +392,7 @@ def _host(look: _Look, source: PoolSource, operators: int | None, guests: Sequen
         swap_withheld=withheld,
         swap_in=figures.swap_in,
         swap_out=figures.swap_out,
+        zram_beyond=beyond,
         zram_total=swap_total - disk_total,
         zram_free=swap_free - disk_free,
         zswap_growth=figures.swap.zswap_growth,

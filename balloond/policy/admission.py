@@ -98,6 +98,7 @@ def _with(before: Solvency, asked: Asked) -> Solvency:
         unswappable=before.unswappable + claim.pinned,
         swap_withheld=before.swap_withheld,
         zram=before.zram,
+        zram_beyond=before.zram_beyond,
     )
 
 

@@ -174,6 +174,8 @@ def steer(
     stance, why = course.stance, course.why
     if policy.mode is KsmMode.OFF and stance is Stance.YIELDING and ksm.run == 1:
         stance, why = Stance.OVERRULED, f"guests' pages are merged against the mode: {why}"
+    elif policy.mode is KsmMode.OFF and stance is before.stance is Stance.KEPT and ksm.run == 1:
+        stance, why = Stance.OVERRULED, "guests' pages are merged against the mode: run is still 1"
     verdict = MergingVerdict(
         mode=policy.mode.value, stance=stance, words=why,
         cap=cap if course.stance is Stance.MERGING else None, used=gauge.used, memory=course,
@@ -280,6 +282,11 @@ def _refrain(ksm: Ksm, before: Course, spare: int, now_s: float) -> _Next:
     if ksm.run == 2 and ksm.put is not None and ksm.put.run == 2 and ksm.saved > spare:
         why = f"taking apart is broken off: {saved} more are needed, and {room} are to spare"
         return _go(before, Stance.KEPT, why, now_s), KsmSettings(run=0)
+    waits = before.stance is not Stance.KEPT or now_s - before.since_s < AGAIN_S[Rung.RED]
+    if ksm.run != 2 and ksm.failed and waits:
+        again = f"in {AGAIN_S[Rung.RED] / 60:.0f} min it is tried again"
+        why = f"what is merged stays so: taking it apart failed ({ksm.failed}), and {again}"
+        return _go(before, Stance.KEPT, why, now_s), None
     if ksm.run == 2 or (before.stance is Stance.UNMERGING and now_s - before.since_s < AGAIN_S[Rung.RED]):
         return _go(before, Stance.UNMERGING, "what was merged is taken apart", now_s), None
     if ksm.saved > spare:

@@ -59,6 +59,7 @@ def judge(host: Host, guests: Iterable[Guest], *, own: int, reserve: int) -> Sol
         unswappable=sum(each.pinned for each in claims) + min(beyond, sum(each.pinned for each in others)),
         swap_withheld=host.swap_withheld,
         zram=max(0, host.zram_total - max(0, outside)),  # no cgroup is charged for what it holds
+        zram_beyond=host.zram_beyond,
     )
 
 
@@ -88,15 +89,16 @@ def most(memory: int, overhead: int) -> int:
     return memory + int(memory * PAGE_TABLES) + overhead
 
 
-def swap_remedy(missing: int, withheld: int | None) -> tuple[str, ...]:
-    """What gives guests so much more swap, a line for a shell each. `withheld`: what the host has already, and a
-    bound on guests' cgroups keeps from them; None: there is no bound. Which cgroup has it is not known here."""
+def swap_remedy(missing: int, withheld: int | None, zram_beyond: int) -> tuple[str, ...]:
+    """What gives guests so much more swap on disk, a line for a shell each. `withheld`: what the host has already,
+    and a bound on guests' cgroups keeps from them; None: there is no bound. Of a higher bound zram may take
+    `zram_beyond` first. Which cgroup has it is not known here."""
     lacking = missing - (withheld or 0)
     add = (swap_commands(lacking),) if lacking > 0 else ()
     if withheld is None:
         return add
     bound = "memory.swap.max of the guests' cgroup (v1: memory.memsw.limit_in_bytes)"
-    return (*add, f"# raise {bound} by {format_size(missing)}")
+    return (*add, f"# raise {bound} by {format_size(missing + zram_beyond)}")
 
 
 def swap_commands(size: int) -> str:

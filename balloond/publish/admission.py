@@ -27,7 +27,8 @@ class RefusalStatus(TypedDict):
 
 class AdmissionStatus(TypedDict):
     """Sizes in bytes; `spare` is what would be left of memory and swap with the guest, negative: missing;
-    `swap_withheld` what the host has free on disk and a bound keeps from guests, null: there is none."""
+    `swap_withheld` what the host has free on disk and a bound keeps from guests, null: there is none; of a higher
+    bound zram may take `zram_beyond` first."""
 
     schema: int
     admitted: bool
@@ -38,6 +39,7 @@ class AdmissionStatus(TypedDict):
     source: str | None
     spare: int | None
     swap_withheld: int | None
+    zram_beyond: int
     refusals: list[RefusalStatus]
 
 
@@ -75,6 +77,7 @@ def admission(tick: Tick, asked: Asked) -> AdmissionStatus:
         source=host.source.value if host else None,
         spare=answer.spare,
         swap_withheld=host.swap_withheld if host else None,
+        zram_beyond=host.zram_beyond if host else 0,
         refusals=[
             RefusalStatus(objection=each.objection.value, missing=each.missing) for each in answer.refusals
         ],

@@ -249,8 +249,8 @@ def _conditions_of_host(tick: Tick) -> Iterator[tuple[str, str]]:
         )
     if merging is not None and merging.stance is Stance.KEPT and merging.mode == "off":
         yield (
-            "merging is off, and what is merged stays so for want of room",
-            "over: what stayed merged for want of room is apart",
+            "merging is off, and what is merged stays so; balloonctl status says why",
+            "over: what stayed merged is taken apart",
         )
 
 

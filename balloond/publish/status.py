@@ -85,6 +85,7 @@ class SolvencyStatus(TypedDict):
     spare: int
     swap_missing: int
     swap_withheld: int | None
+    zram_beyond: int
     memory_missing: int
 
 
@@ -304,6 +305,7 @@ def _solvency(solvency: Solvency) -> SolvencyStatus:
         spare=solvency.spare,
         swap_missing=solvency.swap_missing,
         swap_withheld=solvency.swap_withheld,
+        zram_beyond=solvency.zram_beyond,
         memory_missing=solvency.memory_missing,
     )
 

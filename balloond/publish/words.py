@@ -129,7 +129,8 @@ def insolvency(solvency: SolvencyStatus, *, source: str) -> Iterable[str]:
             f"{format_size(solvency['swap_missing'])} would be missing, and the kernel might have to kill one. "
             "Swap on disk (not zram) mends it:"
         )
-        for line in swap_remedy(solvency["swap_missing"], solvency["swap_withheld"]):
+        beyond = solvency.get("zram_beyond", 0)  # none from a daemon that is older than this
+        for line in swap_remedy(solvency["swap_missing"], solvency["swap_withheld"], beyond):
             yield f"      {line}"
         if source == "cgroup" and solvency["swap_withheld"] is None:
             yield f"      {_LET_CGROUP}"
@@ -171,7 +172,8 @@ def _refusal(refusal: RefusalStatus, answer: AdmissionStatus) -> Iterable[str]:
             yield (
                 f"{missing} of swap on disk would be missing, should all guests take all their memory at once"
             )
-            yield from swap_remedy(refusal["missing"] or 0, answer["swap_withheld"])
+            beyond = answer.get("zram_beyond", 0)  # none from a daemon that is older than this
+            yield from swap_remedy(refusal["missing"] or 0, answer["swap_withheld"], beyond)
             if answer["source"] == "cgroup" and answer["swap_withheld"] is None:
                 yield _LET_CGROUP
         case other:

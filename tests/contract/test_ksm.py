@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.fixtures.hosts import ksmd, new_ksm, old_ksm, plant
 pytestmark = pytest.mark.contract
 
 IDLE = {f"{KSM}/run": "0\n", f"{KSM}/advisor_mode": "none\n"}
+HANGS = "import time; time.sleep(60)"  # as where the kernel keeps who unmerges
 TO = KsmSettings(run=1, pages_to_scan=2000, sleep_ms=40)
 
 
@@ -184,9 +186,7 @@ def test_merging_as_it_was_found_in_another_boot_is_not_put_back(
     merging(tree).set(TO)
     plant(tree.path, old_ksm() | {f"{KSM}/run": "0\n", "/boot_id": "another\n"})
     monkeypatch.setattr(notes, "BOOT_ID", tree.path / "boot_id")
-    again = merging(tree)
-    assert not again.noted
-    assert list(state(tree).iterdir()) == []
+    assert not merging(tree).noted
 
 
 def test_a_pages_count_that_an_advisor_is_to_begin_with_is_its_least_for_a_moment() -> None:
@@ -276,12 +276,45 @@ def test_what_is_still_being_written_is_nobody_elses_doing(
     one.abort()
 
 
+def test_unmerging_that_the_kernel_refuses_is_told_of_until_it_is_tried_again(tree: Root) -> None:
+    refusing = os.open("/dev/full", os.O_WRONLY)
+    one = merging(tree)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", lambda *_: os.dup(refusing))
+            assert one.set(KsmSettings(run=2)) == (Result.DONE, "")
+    finally:
+        os.close(refusing)
+    vars(one)["_writer"].wait(10)
+    for _ in range(2):
+        known = one.complete(ksm(tree))
+        assert known is not None and known.put is not None
+        assert (known.failed, known.put.run) == ("the kernel refused", 2)
+    one.set(KsmSettings(run=0))
+    known = one.complete(ksm(tree))
+    assert known is not None and known.failed == ""
+
+
+def test_unmerging_that_is_killed_from_outside_is_told_of(
+    tree: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "UNMERGE", HANGS)
+    one = merging(tree)
+    one.set(KsmSettings(run=2))
+    unmerger = vars(one)["_writer"]
+    unmerger.kill()
+    unmerger.wait(10)
+    plant(tree.path, {f"{KSM}/run": "0\n"})  # opened to be written, a plain file is empty
+    known = one.complete(ksm(tree))
+    assert known is not None and "was killed" in known.failed
+
+
 def test_nobody_goes_on_unmerging_when_the_daemon_is_killed(tree: Root) -> None:
     program = (
         "import sys; from pathlib import Path; from balloond.host import ksm\n"
         "from balloond.host.files import Root\n"
         "from balloond.model import KsmSettings\n"
-        "ksm.RUN = ('sleep', '60')\n"
+        f"ksm.UNMERGE = {HANGS!r}\n"
         "merging = ksm.Merging(Root(Path(sys.argv[1])), Path(sys.argv[1]) / 'state')\n"
         "merging.set(KsmSettings(run=2))\n"
         "print(vars(merging)['_writer'].pid, flush=True); sys.stdin.read()\n"
@@ -292,29 +325,30 @@ def test_nobody_goes_on_unmerging_when_the_daemon_is_killed(tree: Root) -> None:
     ) as daemon:  # fmt: skip
         assert daemon.stdout is not None
         unmerger = Path(f"/proc/{int(daemon.stdout.readline())}/cmdline")
-        ends_s = time.monotonic() + 10
-        while not unmerger.read_text().startswith("sleep"):
-            assert time.monotonic() < ends_s
-            time.sleep(0.02)
+        assert unmerger.read_text()
         daemon.kill()
+        ends_s = time.monotonic() + 10
     while unmerger.exists() and unmerger.read_text():  # a dead one that nobody waits for has an empty one
         assert time.monotonic() < ends_s, "it outlives the daemon"
         time.sleep(0.02)
 
 
-def test_without_the_program_that_ends_it_with_the_daemon_nothing_is_unmerged(
+def test_where_no_process_can_be_had_that_ends_with_the_daemon_nothing_is_unmerged(
     tree: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    result, detail = merging(tree).set(KsmSettings(run=2))
-    assert (result, "setpriv can't be run" in detail) == (Result.REFUSED, True)
-    assert read_ksm_settings(tree).run != 2
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    one = merging(tree)
+    result, detail = one.set(KsmSettings(run=2))
+    assert (result, "its writer can't be run" in detail) == (Result.REFUSED, True)
+    plant(tree.path, {f"{KSM}/run": "0\n"})  # opened to be written, a plain file is empty
+    known = one.complete(ksm(tree))
+    assert known is not None and "its writer can't be run" in known.failed
 
 
 def test_unmerging_is_ended_before_anything_else_is_written_to_run(
     tree: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge, "RUN", ("sleep", "60"))
+    monkeypatch.setattr(edge, "UNMERGE", HANGS)
     one = merging(tree)
     assert one.set(KsmSettings(run=2)) == (Result.DONE, "")
     assert alive(one)

@@ -284,13 +284,6 @@ def test_a_limit_is_whole_pages_of_the_kernels_own_size(
     assert text(tree, HIGH) == str(GIB)
 
 
-def test_what_a_killed_writer_left_of_the_first_note_is_gone_after_a_stop(tree: Path, state: Path) -> None:
-    state.mkdir()
-    (state / f".{NAME}.new").write_text("{")
-    assert Relief(Root(tree), state).put_back() == ()
-    assert list(state.iterdir()) == []
-
-
 def test_a_limit_that_somebody_else_has_since_set_is_theirs(tree: Path, state: Path) -> None:
     relief = Relief(Root(tree), state)
     relief.limit(limit(GIB), ON_V2)

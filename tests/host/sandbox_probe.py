@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from balloond.host import ksm
+
 CLONE_NEWUSER = 0x10000000
 HIDDEN = {
     "read password hashes": "/etc/shadow",
@@ -85,6 +87,13 @@ def unshare() -> None:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
+def unmerge() -> None:
+    """As the daemon does it, but for where that is written to."""
+    with Path(os.devnull).open("wb") as nothing, ksm.unmerger(nothing.fileno()) as writer:
+        if writer.wait(10):
+            raise PermissionError(f"its status is {writer.returncode}")
+
+
 def become_root() -> None:
     os.setuid(0)
 
@@ -104,6 +113,7 @@ def with_a_guest(scope: str) -> dict[str, Callable[[], object]]:
 def attempts() -> dict[str, Callable[[], object]]:
     return {what: see(path) for what, path in HIDDEN.items()} | {
         "write KSM's settings": write_back("/sys/kernel/mm/ksm/pages_to_scan"),
+        "unmerge by a process that ends with it": unmerge,
         "watch the slice's pressure": pressure("/sys/fs/cgroup/machine.slice/memory.pressure"),
         "watch the host's pressure": pressure("/proc/pressure/memory"),
         "reach libvirt": lambda: socket.socket(socket.AF_UNIX).connect("/run/libvirt/libvirt-sock"),

@@ -19,6 +19,7 @@ from tests.host import sandbox, sandbox_probe, service
 EXPOSURE_MOST: Final = 2.0  # of systemd-analyze's 0 to 10
 MAY: Final = {
     "write KSM's settings": "ReadWritePaths=-/sys/kernel/mm/ksm, and CAP_DAC_OVERRIDE",
+    "unmerge by a process that ends with it": "SystemCallFilter= with all that Python, threads and pipes call",
     "watch the slice's pressure": "ReadWritePaths=-/sys/fs/cgroup/machine.slice, and CAP_SYS_RESOURCE",
     "watch the host's pressure": "ReadWritePaths=-/proc/pressure, and CAP_SYS_RESOURCE",
     "reach libvirt": "AF_UNIX in RestrictAddressFamilies=, and the group libvirt",

@@ -35,6 +35,7 @@ class Ksmd:
     saved: float = 0.0
     found: KsmSettings | None = None
     put: KsmSettings | None = None
+    failed: str = ""
     course: object = None
     used: list[tuple[float, float]] = field(default_factory=list)  # the end of a step, its CPU time
     told: list[MergingVerdict] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Ksmd:
             settings=self.settings,
             found=self.found,
             put=self.put,
+            failed=self.failed,
         )
 
     def live(self, elapsed_s: float, step_s: float = 0.25) -> None:
@@ -106,7 +108,7 @@ class Ksmd:
         self.settings = replace(self.settings, **given)
         self.put = self.settings
         if to.run == 2:
-            self.saved = 0.0
+            self.saved, self.failed = 0.0, ""
 
     def meddle(self, **settings: int | str) -> None:
         """Somebody else sets something."""

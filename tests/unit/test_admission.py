@@ -13,7 +13,7 @@ from balloond.policy.admission import Admission, Asked, Objection, admit
 from balloond.policy.solvency import QEMU_OVERHEAD, most
 from balloond.publish.admission import admission, asked_of
 from balloond.publish.words import describe_admission
-from balloond.units import GIB, MIB
+from balloond.units import GIB, MIB, format_size
 from tests.unit import sealed
 
 FREE = 6 * GIB  # of a sealed host: 8 GiB, less 1 of its own and 1 of reserve
@@ -182,6 +182,9 @@ def test_a_no_for_a_bound_on_swap_names_the_bound() -> None:
     text = told(sealed.tick(sealed.guest(), host=bounded), asked(3 * GIB))
     assert "memory.swap.max" in text
     assert "fallocate" not in text
+    beyond = told(sealed.tick(sealed.guest(), host=replace(bounded, zram_beyond=GIB)), asked(3 * GIB))
+    missing = most(4 * GIB, 0) + most(3 * GIB, QEMU_OVERHEAD) - FREE
+    assert f") by {format_size(missing)}" in text and f") by {format_size(missing + GIB)}" in beyond
 
 
 @pytest.mark.parametrize(

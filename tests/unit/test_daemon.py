@@ -569,6 +569,9 @@ class Broken(Paper):
         self.fail("put_back")
         return put_back
 
+    def restore_periods(self, deadline_s: float) -> None:
+        self.fail("restore_periods")
+
     def fail(self, where: str) -> None:
         if where in self.where:
             raise ZeroDivisionError(where)
@@ -582,6 +585,16 @@ def test_after_a_bug_the_hosts_settings_are_put_back_and_it_ends_with_70_whateve
     assert live(paper, replace(QUIET, state_directory=str(tmp_path)), for_s=None) == 70
     assert paper.put_back_after == [0]
     assert paper.done == [] and paper.closed
+
+
+@pytest.mark.parametrize("where", ["put_back", "restore_periods"])
+def test_a_bug_in_the_farewell_ends_with_70_too_and_is_kept_for_the_report(
+    tmp_path: Path, where: str
+) -> None:
+    paper = Broken(where)
+    assert live(paper, replace(QUIET, state_directory=str(tmp_path))) == 70
+    assert paper.put_back_after == [0, 0] and paper.closed
+    assert (tmp_path / "broken-tick.jsonl").exists()
 
 
 def test_after_a_bug_that_can_not_be_reported_the_hosts_settings_are_put_back_all_the_same(

@@ -247,7 +247,7 @@ def test_another_tuner_and_pages_that_stay_merged_are_conditions(page: Page) -> 
     narrator.publish(sealed.tick(number=2, merging=merging(Stance.KEPT, "", mode="off")))
     told = page.fresh()
     assert "WARNING over: nobody else sets merging any more" in told
-    assert "WARNING merging is off, and what is merged stays so for want of room" in told
+    assert "WARNING merging is off, and what is merged stays so; balloonctl status says why" in told
 
 
 def test_that_somebody_merges_against_the_mode_is_told_when_it_begins_and_when_it_ends(page: Page) -> None:

@@ -334,6 +334,22 @@ def test_what_is_being_taken_apart_is_waited_for() -> None:
     assert stance(ksmd) is Stance.UNMERGING
 
 
+def test_what_can_not_be_taken_apart_is_told_as_kept_and_tried_again_later() -> None:
+    ksmd = Ksmd(candidates=GIB, settings=replace(FOUND, run=0), saved=GIB)
+    measure = ksmd.tick(OFF, Rung.GREEN)
+    assert measure is not None and measure.to.run == 2
+    ksmd.settings, ksmd.saved, ksmd.failed = replace(ksmd.settings, run=0), GIB, "the kernel refused"
+    for _ in range(2):
+        assert ksmd.tick(OFF, Rung.GREEN) is None
+        assert stance(ksmd) is Stance.KEPT
+        assert "the kernel refused" in ksmd.told[-1].words
+    run(ksmd, OFF, Rung.GREEN, 290)
+    assert stance(ksmd) is Stance.KEPT
+    run(ksmd, OFF, Rung.GREEN, 20)
+    assert stance(ksmd) in (Stance.UNMERGING, Stance.OFF)
+    assert ksmd.settings.run == 2
+
+
 # --- somebody else's settings ----------------------------------------------------------------------------
 
 
@@ -364,6 +380,20 @@ def test_who_merges_where_the_operator_wants_none_is_not_fought_but_told_of_as_l
     run(ksmd, OFF, Rung.GREEN, YIELD_S + 20)
     assert stance(ksmd) is not Stance.YIELDING
     assert Stance.OVERRULED not in [told.stance for told in ksmd.told[-2:]]
+
+
+def test_merging_that_does_not_stop_where_the_operator_wants_none_is_told_of_as_long_as_it_lasts() -> None:
+    ksmd = Ksmd(candidates=GIB, settings=replace(FOUND, run=1), obeys=False)  # refused, or mode observe
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is Stance.KEPT  # it is being stopped
+    for _ in range(20):
+        measure = ksmd.tick(OFF, Rung.GREEN)
+        assert measure is not None and measure.to.run == 0
+        assert stance(ksmd) is Stance.OVERRULED
+        assert "run is still 1" in ksmd.told[-1].words
+    ksmd.meddle(run=0)
+    ksmd.tick(OFF, Rung.GREEN)
+    assert stance(ksmd) is not Stance.OVERRULED
 
 
 def test_who_merges_where_the_operator_lets_merging_be_steered_is_only_yielded_to() -> None:

@@ -223,7 +223,7 @@ def test_what_guests_of_another_pool_may_take_beyond_it_is_counted_against_this_
 def test_where_a_cgroup_bounds_swap_it_is_raised_and_only_what_the_host_lacks_is_added(
     withheld: int | None, added: int, raised: int
 ) -> None:
-    remedy = "\n".join(swap_remedy(4 * GIB, withheld))
+    remedy = "\n".join(swap_remedy(4 * GIB, withheld, 0))
     assert (f"fallocate -l {added + 1}MiB" in remedy) == ("fallocate" in remedy) == bool(added)
     assert (f"by {format_size(raised * MIB)}" in remedy) == ("memory.swap.max" in remedy) == bool(raised)
 

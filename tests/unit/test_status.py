@@ -33,7 +33,7 @@ from balloond.policy.solvency import most
 from balloond.publish.journal import Journal, to_json
 from balloond.publish.status import GuestStatus, History, Status, status
 from balloond.publish.words import ago, describe_status, explain, find, standing
-from balloond.units import GIB, MIB
+from balloond.units import GIB, MIB, format_size
 from tests.unit import sealed
 
 
@@ -128,6 +128,16 @@ def test_where_a_cgroup_bounds_swap_and_the_host_has_enough_no_more_is_asked_for
     text = describe_status(published(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=bounded)))
     assert "would be missing" in text and "memory.swap.max" in text
     assert "fallocate" not in text
+
+
+def test_what_zram_may_take_of_a_bound_is_added_to_what_it_is_raised_by() -> None:
+    bounded = replace(sealed.HOST, swap_withheld=64 * GIB)
+    for beyond in (0, GIB):
+        host = replace(bounded, zram_beyond=beyond)
+        shown = published(sealed.tick(sealed.guest(), sealed.guest(sealed.UUID_2), host=host))
+        assert shown["solvency"] is not None
+        raised = format_size(shown["solvency"]["swap_missing"] + beyond)
+        assert f"memory.memsw.limit_in_bytes) by {raised}" in describe_status(shown)
 
 
 def test_no_swap_is_asked_for_where_none_would_help() -> None:

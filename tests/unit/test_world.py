@@ -25,7 +25,9 @@ from balloond.host import relief as relief_edge
 from balloond.host.cgroup import Place
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
+from balloond.host.ksm import Merging
 from balloond.host.merged import EVERYWHERE_S
+from balloond.host.periods import Periods
 from balloond.host.processes import PROGRAM_MOST
 from balloond.host.relief import Relief
 from balloond.host.world import (
@@ -422,6 +424,19 @@ def test_after_a_daemon_that_was_killed_all_is_put_back_also_where_none_can_foll
     assert put_back_noted(scene.root / "state", scene.root) == ()
 
 
+def test_who_only_looks_touches_no_note_and_who_acts_removes_what_a_killed_one_left(scene: Scene) -> None:
+    left = {f"/state/.{name}.json.new": "{" for name in ("limits", "merging", "periods")}
+    for removes in (scene.world.take_up, lambda: put_back_noted(scene.root / "state", scene.root)):
+        scene.plant(left)
+        for looks in (Merging, Relief):
+            looks(Root(scene.root), scene.root / "state")
+        Periods(scene.root / "state")
+        scene.world.observe()
+        assert len(list((scene.root / "state").iterdir())) == len(left)
+        assert removes() == ()
+        assert list((scene.root / "state").iterdir()) == []
+
+
 @pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
 def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     scene: Scene, policy: KsmPolicy
@@ -434,10 +449,27 @@ def test_merging_stays_as_it_is_where_the_operator_wants_nothing_put_back(
     assert list((scene.root / "state").iterdir()) == []
 
 
+@pytest.mark.parametrize("policy", [KsmPolicy(restore=False), KsmPolicy(mode=KsmMode.OFF)])
+@pytest.mark.parametrize("since", ["begin", "reload"])
+def test_after_a_kill_and_with_a_broken_file_merging_stays_where_the_operator_wanted_it_so(
+    scene: Scene, policy: KsmPolicy, since: str
+) -> None:
+    scene.plant(idle_ksm(), {"/sys/kernel/mm/ksm/run": "1\n"})
+    wanted = replace(scene.config, ksm=policy)
+    scene.config = wanted if since == "begin" else scene.config
+    scene.world.observe()
+    scene.world.take((SetMerging(to=KsmSettings(run=0, sleep_ms=40), words=""),))
+    scene.config = wanted
+    scene.world.observe()
+    assert put_back_noted(scene.root / "state", scene.root) == ()
+    assert settings_of(scene) == (0, 40)
+    assert list((scene.root / "state").iterdir()) == []
+
+
 def test_nobody_goes_on_unmerging_once_its_room_is_no_longer_watched(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ksm_edge, "RUN", ("sleep", "60"))
+    monkeypatch.setattr(ksm_edge, "UNMERGE", "import time; time.sleep(60)")
     scene.plant(idle_ksm())
     scene.config = replace(scene.config, ksm=KsmPolicy(mode=KsmMode.OFF))
     scene.world.take((SetMerging(to=KsmSettings(run=2), words=""),))
@@ -572,6 +604,25 @@ def test_swap_that_zram_can_use_up_alone_is_none_on_disk(scene: Scene) -> None:
     host = scene.host()
     assert (host.swap_total, host.zram_total) == (GIB // 2, GIB // 2)
     assert (host.swap_free, host.zram_free) == (GIB // 4, GIB // 4)
+
+
+@pytest.mark.parametrize("swapped", [0, GIB])
+def test_a_bound_on_swap_raised_by_what_the_remedy_says_mends_it_though_zram_takes_of_it_first(
+    scene: Scene, swapped: int
+) -> None:
+    zram, disk = f"/dev/zram0 partition {4 * GIB // KIB} 0 100\n", f"/swap.img file {10 * GIB // KIB}"
+    own = [replace(guest(WEB, "web"), maximum=10 * GIB, swapped=swapped)]
+    raised = 0
+    for remedies in range(2):
+        scene.plant(
+            kernel(total=8 * GIB, available=8 * GIB, swap_total=14 * GIB, swap_free=14 * GIB - swapped),
+            {"/proc/swaps": f"Filename\tType\tSize\tUsed\tPriority\n{zram}{disk} {swapped // KIB} -2\n"},
+            cgroup_v2(SLICE, swap_limit=GIB + raised, swapped=swapped),
+        )
+        scene.run_guests(web=512 * MIB)
+        found = judge(scene.host(), own, own=GIB, reserve=GIB)
+        assert found.solvent is bool(remedies)
+        raised = found.swap_missing + found.zram_beyond
 
 
 def test_what_lies_on_disk_already_is_not_counted_beyond_what_zram_leaves_of_a_bound(scene: Scene) -> None:
