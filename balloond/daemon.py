@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 
 from balloond import __version__, loop
-from balloond.config.read import ConfigError, load
+from balloond.config.read import ConfigError, load, load_usual
 from balloond.config.settings import Config, Mode
 from balloond.control import ControlServer, SocketRefused
 from balloond.log import STANDARD_ERROR, Level, Log, to_standard_error
@@ -407,7 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = to_standard_error(os.environ, threshold=Level.DEBUG if given.debug else Level.INFO)
     path = Path(given.config or DEFAULT_CONFIG)
     try:
-        config = Config() if given.config is None and _is_absent(path) else load(path)
+        config = load_usual(path) if given.config is None else load(path)
     except ConfigError as error:
         for problem in error.problems:
             log.error(str(problem))
@@ -450,17 +450,6 @@ def _open_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-
-
-def _is_absent(path: Path) -> bool:
-    """Whether there is surely no such file: one that may not be looked at is no reason to take the defaults."""
-    try:
-        path.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _run(path: Path, config: Config, log: Log, journal: Path | None) -> int:

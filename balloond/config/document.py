@@ -59,6 +59,17 @@ def text_of(path: Path) -> str:
         raise _broken(str(path), line, "not UTF-8; save the file in UTF-8") from None
 
 
+def is_absent(path: Path) -> bool:
+    """Whether there is surely no such file: one that may not be looked at is no reason to take the defaults."""
+    try:
+        path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def compose(text: str, file: str) -> tuple[Node | None, list[Problem]]:
     """The root node, None for an empty file, and the faults that leave the rest readable.
 

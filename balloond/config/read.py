@@ -15,12 +15,12 @@ from typing import Any, Final, assert_never
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from balloond.config.contradictions import Written, contradictions
-from balloond.config.document import REFUSED, compose, text_of
+from balloond.config.document import REFUSED, compose, is_absent, text_of
 from balloond.config.form import FORM, MATCH, POLICY_NAMES, Key, Listing, Section
 from balloond.config.problems import ConfigError, Problem, escape, quote
 from balloond.config.settings import Config, GuestPolicy, GuestRule, HostPolicy, KsmPolicy
 
-__all__ = ["Config", "ConfigError", "Problem", "load", "read"]
+__all__ = ["Config", "ConfigError", "Problem", "load", "load_usual", "read"]
 
 _TAG: Final = "tag:yaml.org,2002:"
 _TYPES: Final = {
@@ -53,6 +53,11 @@ _MATCH_NAMES: Final = tuple(part.name for part in MATCH.parts)
 def load(path: Path) -> Config:
     """The configuration in a file. Raises ConfigError with every fault in it."""
     return read(text_of(path), str(path))
+
+
+def load_usual(path: Path) -> Config:
+    """The configuration in the usual file, or the defaults where there surely is none. Raises ConfigError."""
+    return Config() if is_absent(path) else load(path)
 
 
 def read(text: str, file: str) -> Config:

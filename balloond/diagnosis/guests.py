@@ -63,19 +63,35 @@ def examine_guests(
 def _as_it_runs(guest: Guest, definition: Definition | None, traits: Traits) -> Iterator[Finding]:
     """What its definition made of it, beside what the next start will."""
     now = tuple(_definition(guest, definition, traits))
-    unread = guest.obstacle is Obstacle.UNREADABLE
-    if unread or definition is None or not definition.stored or not definition.guest.defined:
+    if definition is not None and definition.stored and not definition.guest.defined:
+        yield advice(
+            "its stored definition could not be read",
+            "it makes no sense, so what the next start will bring was not judged",
+            "virsh -c URI dumpxml --inactive GUEST",
+        )
+    stored = _next(guest, definition)
+    if stored is None:
         yield from now
         return
-    later = tuple(_definition(definition.guest, definition, traits))
+    later = tuple(_definition(stored, definition, traits))
     for finding in now:
         if finding.severity is Severity.TOLD or finding.what in {each.what for each in later}:
             yield finding
         else:
             yield told(f"{finding.what}: mended in its definition, counts from its next start", finding.why)
-    for finding in later:
-        if finding.what not in {each.what for each in now}:
-            yield replace(finding, what=_NEXT + finding.what)
+    yield from _to_come(now, later)
+
+
+def _next(guest: Guest, definition: Definition | None) -> Guest | None:
+    """What the next start will make of a guest that runs. None: it is not known, or how it runs is not."""
+    if guest.obstacle is Obstacle.UNREADABLE or definition is None or not definition.stored:
+        return None
+    return definition.guest if definition.guest.defined else None
+
+
+def _to_come(now: Iterable[Finding], later: Iterable[Finding]) -> Iterator[Finding]:
+    known = {finding.what for finding in now}
+    return (replace(each, what=_NEXT + each.what) for each in later if each.what not in known)
 
 
 def _definition(guest: Guest, definition: Definition | None, traits: Traits) -> Iterator[Finding]:
@@ -167,9 +183,12 @@ def _edited(definition: Definition | None, script: str, wanted: str) -> str:
 def _life(
     guest: Guest, definition: Definition | None, traits: Traits, *, interval_s: float, active: bool
 ) -> Iterator[Finding]:
-    """What only a running guest shows."""
+    """What only a running guest shows, and its period, which can be mended while it runs."""
     where = "--live" if definition is not None and not definition.stored else "--live --config"
-    yield from _period(guest, where, interval_s=interval_s, active=active)
+    now = tuple(_period(guest, where, interval_s=interval_s, active=active))
+    yield from now
+    if stored := _next(guest, definition):
+        yield from _to_come(now, _period(stored, "--config", interval_s=interval_s, active=active))
     asked = guest.obstacle not in _UNASKED and guest.statistics_period_s
     if asked and guest.statistics is not None and guest.statistics.last_update_s == 0:
         yield advice(

@@ -29,8 +29,8 @@ BAND_LEAST: Final = 8 * MIB
 
 TURN_BANDS: Final = 2
 """A guest that gave is grown again by so many bands at least, unless it suffers, and one that was grown gives by
-so many, but for a promise or at red: on a crowded host guests were seen to give and take a thousandth of their size
-with every look (simulator, seeds 1835, 1885)."""
+so many, but for a promise or at red: on a crowded host guests were seen to give and take a thousandth of their
+size with every look (simulator, seeds 1835, 1885)."""
 
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page, unless it races: of two seconds that

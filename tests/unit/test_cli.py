@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 from balloond import cli
 from balloond.config.settings import Config
 from balloond.control import ControlServer
+from balloond.diagnosis.finding import Finding, told
 from balloond.model import Rung
 from balloond.publish.admission import admission, asked_of
 from balloond.publish.status import History, status
@@ -75,11 +80,167 @@ def test_a_doctor_without_a_sound_configuration_judges_nothing(tmp_path: Path, c
     assert capsys.readouterr().out == ""
 
 
-def test_the_doctors_help_tells_its_exit_statuses(capsys: Captured) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["doctor", "--help"])
-    help_ = capsys.readouterr().out
-    assert "\nexit status:\n  0 " in help_ and "\n  70 " in help_
+def test_a_doctor_takes_the_defaults_only_where_there_is_no_usual_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    visited: list[Config] = []
+
+    def visit(config: Config) -> tuple[Finding, ...]:
+        visited.append(config)
+        return ()
+
+    usual = tmp_path / "balloond.yaml"
+    monkeypatch.setattr("balloond.doctor.visit", visit)
+    monkeypatch.setattr(cli, "DEFAULT_CONFIG", str(usual))
+    assert cli.main(["doctor"]) == 0
+    assert visited == [Config()]
+    usual.write_text("mode: asleep\ninterval: 0s\n")
+    capsys.readouterr()
+    assert cli.main(["doctor"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and f"{usual}:1: mode: " in told.err and f"{usual}:2: interval: " in told.err
+    assert visited == [Config()]
+
+
+def test_a_usual_file_that_was_broken_since_keeps_nobody_from_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    usual = tmp_path / "balloond.yaml"
+    usual.write_text("nonsense: 1\n")
+    asked: list[str] = []
+
+    def ask(path: str, _question: str) -> object:
+        asked.append(path)
+        return reply()
+
+    monkeypatch.setattr(cli, "DEFAULT_CONFIG", str(usual))
+    monkeypatch.setattr(cli, "ask", ask)
+    assert cli.main(["status"]) == 0
+    assert asked == [Config().control_socket]
+
+
+# --- ends that are no answers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["admit", "8GiB"], 130),
+        (["status"], 130),
+        (["explain", "web-1"], 130),
+        (["check", "/dev/null"], 130),
+        (["top"], 0),
+    ],
+)
+def test_an_interrupt_is_no_answer_and_the_usual_end_of_top_alone(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], status: int
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "ask", interrupted)
+    monkeypatch.setattr(cli, "load", interrupted)
+    where = [] if command[0] == "check" else ["--socket", "/nonexistent"]
+    assert cli.main([*command, *where]) == status
+
+
+@contextmanager
+def nobody_reads() -> Iterator[TextIO]:
+    """A pipe whose reader is gone."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize(("size", "status"), [("4GiB", 0), ("7GiB", 1)])
+def test_an_answer_that_nobody_reads_to_its_end_stands(
+    path: str, monkeypatch: pytest.MonkeyPatch, size: str, status: int
+) -> None:
+    server, _ = admitting(path)
+    try:
+        with nobody_reads() as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            assert cli.main(["admit", size, "--socket", path]) == status
+    finally:
+        server.close()
+
+
+def test_top_ends_when_nobody_reads_it_any_more(
+    path: str, daemon: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nobody_reads() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(["top", "--interval", "0.1", "--socket", path]) == 0
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_doctor_whose_findings_cannot_be_written_ends_with_no_status_that_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, as_json: list[str]
+) -> None:
+    config = tmp_path / "balloond.yaml"
+    config.write_text("mode: observe\n")
+    monkeypatch.setattr("balloond.doctor.visit", lambda _: (told("something", "it matters"),))
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["doctor", "--config", str(config), *as_json]) == 70
+    said = capsys.readouterr().err
+    assert said == "balloonctl: the output could not be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("part", ["report", "describe_findings", "worst", "load"])
+def test_a_bug_anywhere_in_the_doctor_is_no_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, part: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    config = tmp_path / "balloond.yaml"
+    config.write_text("mode: observe\n")
+    monkeypatch.setattr("balloond.doctor.visit", lambda _: ())
+    monkeypatch.setattr(cli, part, broken)
+    as_json = ["--json"] if part == "report" else []
+    assert cli.main(["doctor", "--config", str(config), *as_json]) == 70
+    assert "ValueError: a bug" in capsys.readouterr().err
+
+
+def test_python_does_not_end_it_otherwise_for_what_is_left_to_write(tmp_path: Path) -> None:
+    config = tmp_path / "balloond.yaml"
+    config.write_text("mode: observe\n")
+    command = [sys.executable, "-m", "balloond.cli", "check"]
+    with nobody_reads() as gone, Path("/dev/full").open("w") as full:
+        ended = [
+            subprocess.run([*command, str(config)], stdout=gone, stderr=subprocess.PIPE, check=False),
+            subprocess.run([*command, str(config)], stdout=full, stderr=full, check=False),
+            subprocess.run([*command, "/nonexistent"], stdout=full, stderr=gone, check=False),
+        ]
+    assert [each.returncode for each in ended] == [0, 70, 2]
+    assert ended[0].stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "statuses"),
+    [
+        ("check", [0, 2, 70, 130]),
+        ("status", [0, 1, 2, 70, 130]),
+        ("top", [0, 1, 2, 70]),
+        ("explain", [0, 1, 2, 70, 130]),
+        ("admit", [0, 1, 2, 70, 130]),
+        ("doctor", [0, 1, 2, 70, 130]),
+    ],
+)
+def test_the_help_of_each_command_says_what_it_does_how_it_ends_and_an_example(
+    capsys: Captured, command: str, statuses: list[int]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    usage, description, *_ = (help_ := capsys.readouterr().out).split("\n\n")
+    assert usage.startswith(f"usage: balloonctl {command} ")
+    assert description.endswith(".")
+    said = help_.partition("\nexit status:\n")[2].partition("\n\n")[0]
+    assert [int(number) for number in re.findall(r"^  (\d+)  ", said, re.MULTILINE)] == statuses
+    assert re.search(rf"\nexamples?:\n  balloonctl {command} ", help_)
 
 
 def test_a_terminal_without_unicode_gets_escapes(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

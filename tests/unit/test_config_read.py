@@ -10,7 +10,7 @@ import pytest
 from balloond.config.document import DEEPEST, LARGEST_FILE, MOST_NODES
 from balloond.config.form import MOST_RULES
 from balloond.config.problems import escape
-from balloond.config.read import ConfigError, Problem, load, read
+from balloond.config.read import ConfigError, Problem, load, load_usual, read
 from balloond.config.settings import Amount, Config, GuestPolicy, GuestRule, HostPolicy, Listen, Mode
 from balloond.units import GIB, MIB
 
@@ -573,6 +573,19 @@ def test_a_file_is_read_and_its_faults_carry_its_name(tmp_path: Path) -> None:
     path.write_text("# é\nmode: x\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"^{path}:2: mode: 'x' is no mode"):
         load(path)
+
+
+def test_the_defaults_stand_in_for_a_usual_file_only_where_there_surely_is_none(tmp_path: Path) -> None:
+    usual = tmp_path / "balloond.yaml"
+    assert load_usual(usual) == Config()
+    usual.write_text("mode: observe\n")
+    assert load_usual(usual) == Config(mode=Mode.OBSERVE)
+    with pytest.raises(ConfigError):
+        load_usual(usual / "inside")  # nobody can look there
+    dangling = tmp_path / "dangling.yaml"
+    dangling.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError):
+        load_usual(dangling)
 
 
 @pytest.mark.parametrize(

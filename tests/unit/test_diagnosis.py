@@ -305,10 +305,15 @@ def test_a_definition_that_makes_no_sense_is_advised_of() -> None:
     (found,) = of_guests([], [stored(obstacle=Obstacle.UNREADABLE, defined=False)])
     assert found.severity is Severity.ADVICE
     assert found.command == "virsh -c URI dumpxml GUEST"
+
+
+def test_a_stored_definition_that_makes_no_sense_is_advised_of_beside_what_runs() -> None:
     nonsense = stored(obstacle=Obstacle.UNREADABLE, defined=False)
-    assert judged(of_guest(deflates_on_oom=False, definition=nonsense), Severity.ADVICE) == [
-        "deflate-on-oom is off"
-    ]
+    unread, oom = of_guest(deflates_on_oom=False, definition=nonsense)
+    assert (unread.severity, unread.what) == (Severity.ADVICE, "its stored definition could not be read")
+    assert unread.command == "virsh -c URI dumpxml --inactive GUEST"
+    assert (oom.severity, oom.what) == (Severity.ADVICE, "deflate-on-oom is off")
+    assert of_guest(definition=replace(nonsense, stored=False)) == []
 
 
 def test_what_is_mended_in_a_running_guests_definition_is_told_and_no_longer_advised() -> None:
@@ -323,6 +328,26 @@ def test_what_the_next_start_will_bring_is_advised_of_before() -> None:
     assert found.severity is Severity.ADVICE
     assert found.what == "from its next start: deflate-on-oom is off"
     assert "virsh -c URI edit GUEST" in found.command
+
+
+@pytest.mark.parametrize(
+    ("period", "active", "what"),
+    [
+        (60, True, "from its next start: it tells its statistics each 60 s only"),
+        (0, False, "from its next start: it tells no statistics: no period is set"),
+    ],
+)
+def test_a_period_that_the_next_start_will_bring_is_advised_of_before(
+    period: int, active: bool, what: str
+) -> None:
+    (found,) = of_guest(active=active, definition=stored(statistics_period_s=period))
+    assert (found.severity, found.what) == (Severity.ADVICE, what)
+    assert found.command == "virsh -c URI dommemstat GUEST --period 2 --config"
+
+
+def test_a_period_that_is_to_stay_as_it_is_is_advised_of_once() -> None:
+    (found,) = of_guest(statistics_period_s=60, definition=stored(statistics_period_s=60))
+    assert found.command == "virsh -c URI dommemstat GUEST --period 2 --live --config"
 
 
 def test_what_is_as_it_is_for_good_is_told_once() -> None:
