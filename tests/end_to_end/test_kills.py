@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ import pytest
 
 from balloond.host.files import Root
 from balloond.host.kernel import read_ksm_settings
+from balloond.host.notes import kept
 from balloond.lab.arena import Lab
 from balloond.lab.domain import Machine
 from balloond.lab.guest import Guest
@@ -106,4 +106,4 @@ def _wait(condition: Callable[[], bool], at_most_s: float) -> None:
 
 
 def _notes(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return kept(path) or {}
