@@ -29,7 +29,7 @@ BAND_LEAST: Final = 8 * MIB
 
 TURN_BANDS: Final = 2
 """A guest that gave is grown again by so many bands at least, unless it suffers, and one that was grown gives by
-so many, but for a promise or at red: on a crowded host guests were seen to give and take a thousandth of their
+so many, but where something is broken: on a crowded host guests were seen to give and take a thousandth of their
 size with every look (simulator, seeds 1835, 1885)."""
 
 MARGIN_USED: Final = 0.25
@@ -255,21 +255,25 @@ def _shrink(
         or rung >= Rung.ORANGE
         or (ledger.headroom < POOL_LOW * ledger.pool / 2 and rung > Rung.GREEN)
     )
+    pressing = rung >= Rung.RED or ledger.headroom < 0
     reason = Reason.DONATE if purse.unmet else Reason.SHORTAGE if rung >= Rung.ORANGE else Reason.REFILL
     givers = [i for i in free if i not in made]
-    taken = _take(positions, givers, wanted, reason, rung, made, fast=fast, owed=False, now_s=now_s)
+    taken = _take(
+        positions, givers, wanted, reason, rung, made, fast=fast, pressing=pressing, owed=False, now_s=now_s
+    )
     owed = min(wanted, purse.owed) - taken
     if owed > 0:
         givers = [i for i in free if made.get(i) in (None, _STILL[Reason.NO_ROOM])]
-        _take(positions, givers, owed, reason, rung, made, fast=fast, owed=True, now_s=now_s)
+        _take(positions, givers, owed, reason, rung, made, fast=fast, pressing=True, owed=True, now_s=now_s)
 
 
 def _take(
     positions: Sequence[Position], givers: Sequence[int], wanted: int, reason: Reason, rung: Rung,
-    made: dict[int, Move], *, fast: bool, owed: bool, now_s: float,
+    made: dict[int, Move], *, fast: bool, pressing: bool, owed: bool, now_s: float,
 ) -> int:  # fmt: skip
     """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much. Those that need
-    not turn for it give first."""
+    not turn for it give first. `pressing`: no dead band is worth what is broken. `owed`: even of what they work
+    with."""
     donors = []
     for i in givers:
         p = positions[i]
@@ -284,9 +288,9 @@ def _take(
             if p.low < p.guest.actual:
                 continue  # likewise
             least = BAND_LEAST
-        elif p.grew and not owed and rung < Rung.RED:
+        elif p.grew and not pressing:
             least = max(TURN_BANDS * p.band, int(MARGIN_USED * p.demand.margin))
-        elif reason is Reason.REFILL:
+        elif reason is Reason.REFILL and not pressing:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:
             donors.append((p.grew, -surplus, i))

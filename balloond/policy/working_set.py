@@ -71,7 +71,7 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     at_ease = sample.usable > max(AT_EASE_LEAST, AT_EASE_SHARE * guest.actual)
     out = (sample.swapped_out or 0) - (sample.swapped_in or 0)
     pent_up = 0 if at_ease else max(0, before.pent_up + out)
-    believed = min(pent_up, _most_believed(guest.actual, max(1, runs)))
+    believed = min(pent_up, _most_believed(min(guest.actual, touched(guest)), max(1, runs)))
     low, high = sample.low + believed, sample.high + believed
     last = min(max(before.last, low), high) if before.samples else high
     grew = max(0.0, float(last - before.last)) if before.samples else 0.0

@@ -14,10 +14,11 @@ from balloond.units import GIB, MIB
 
 WALL_S = 1_800_000_000.0
 
-GROWTH = 1.25
+GROWTH = 5.0
 MARGIN = 0.25
-"""A guest may want its guarantee, or a quarter more than it has touched and a margin: at most a quarter of its
-maximum."""
+"""A guest may want its guarantee, or so many times what it has touched, and a margin: at most a quarter of its
+maximum. A quarter more for its distress; but where it was found with nothing usable of all that it had touched,
+five times running, four times as much again: one that wants eight times its size must not wait for ten samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,8 @@ FOUND = (
     *(6478, 8093, 9679),
     # Frozen numbers in fresh samples are a lie too; the witness took such a guest for honest.
     166,
+    # Dead bands kept from an uncovered ledger what guests had too much.
+    56,
 )
 """The seeds of every failure ever found. The worlds changed a little since, so that not each shows it again."""
 
