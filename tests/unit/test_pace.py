@@ -550,7 +550,7 @@ def test_no_dead_band_keeps_from_an_uncovered_ledger_what_a_guest_has_too_much()
     fat = rich(50 * MIB, movement=Movement(grown_s=NOW_S - 900), margin=GIB)
     assert moved(fat, headroom=0) == STILL
     assert moved(fat, headroom=-64 * MIB)[1] is Reason.REFILL
-    assert moved(rich(41 * MIB - 1, margin=GIB), headroom=-64 * MIB) == STILL, "but for the smallest"
+    assert moved(rich(40 * MIB, margin=GIB), headroom=-64 * MIB) == STILL, "but for the smallest"
 
 
 def test_a_guest_that_gives_nothing_now_leaves_the_others_to_give() -> None:
