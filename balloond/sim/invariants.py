@@ -94,6 +94,7 @@ class Witness:
     _asked: dict[str, float] = field(default_factory=dict)  # each device's standing target before this turn
     _directions: dict[tuple[str, bool], bool] = field(default_factory=dict)  # at rest, and before
     _turns: dict[str, list[float]] = field(default_factory=dict)  # when each turned, as far as that counts
+    _judged_s: float = 0.0  # when it was last looked for what is overdue
     _overdue_since_s: dict[str, float] = field(default_factory=dict)  # of whom, and of the ledger's ('')
     _kills: int = 0
     _roomy: bool | None = None
@@ -185,7 +186,11 @@ class Witness:
     def _judge_overdue(self, tick: Tick) -> None:
         """Whether what is broken stays so, though those that are known, obey and have enough could mend it."""
         ledger, now_s = tick.decision.ledger, self.world.now_s
-        if ledger is None or tick.snapshot.guests is None:
+        elapsed_s, self._judged_s = now_s - self._judged_s, now_s
+        if (
+            ledger is None or tick.snapshot.guests is None
+        ):  # in the dark nobody can mend it: that time is none
+            self._overdue_since_s = {who: s + elapsed_s for who, s in self._overdue_since_s.items()}
             return
         verdicts = [v for v in tick.decision.verdicts if v.demand is not None and v.obstacle is None]
         able = [(v, self.world.named(v.name)) for v in verdicts if v.reason is not Reason.STUCK]
