@@ -120,6 +120,12 @@ class Guest:
     cgroup: GuestCgroup | None = None  # as it was some seconds ago; None: it has none of its own
     swap_limit: int | None = None  # the most of it that its cgroups let into swap, if they say so
 
+    @property
+    def in_swap(self) -> int:
+        """What of it lies in the host's swap, as far as anybody tells. proc(5): the swap of a process leaves out
+        shared memory, which its cgroup counts."""
+        return max(self.swapped or 0, (self.cgroup and self.cgroup.swapped) or 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KsmSettings:

@@ -69,8 +69,7 @@ class Holder:
         guest = self.guest
         if guest.swap_limit is None:
             return free
-        has = max(guest.swapped or 0, (guest.cgroup and guest.cgroup.swapped) or 0)
-        return max(0, min(free, guest.swap_limit - has))
+        return max(0, min(free, guest.swap_limit - guest.in_swap))
 
 
 @value

@@ -127,11 +127,8 @@ def listen(
 
 
 def touched(guest: Guest) -> int:
-    """What the guest has touched at most, by what the host sees it hold: resident or swapped, bytes. proc(5): the
-    swap of a process leaves out shared memory, which its cgroup counts."""
-    if guest.rss is None:
-        return guest.maximum
-    return guest.rss + max(guest.swapped or 0, (guest.cgroup and guest.cgroup.swapped) or 0)
+    """What the guest has touched at most, by what the host sees it hold: resident or swapped, bytes."""
+    return guest.maximum if guest.rss is None else guest.rss + guest.in_swap
 
 
 def judge(guest: Guest, hearing: Hearing, *, now_s: float, interval_s: float) -> Trust:
