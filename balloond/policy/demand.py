@@ -109,13 +109,16 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     bears_surprise = guest.deflates_on_oom or (
         known.swap_left and (memory.hearing.swap_out or 0) >= SWAPPED_LEAST
     )
-    want = max(working_set + extra, squeezed_want(known, min(guest.actual, seen)), guarantee)
+    tried = float(squeezed_want(known, min(guest.actual, seen)))  # as nobody knows how much it lacks
+    want = max(working_set + extra, tried, guarantee)
     need = known.recent
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
             if distress.acute and suffering:
-                want = max(want, DISTRESS_GROWTH * min(guest.actual, seen))
+                helped = DISTRESS_GROWTH * min(guest.actual, seen)
+                want = max(want, helped)
+                tried = tried if known.pent_up else max(tried, helped)
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
             want = need = pressing = max(want, working_set)
@@ -124,14 +127,13 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         case _:
             assert_never(trust)
     want = min(int(want), ceiling)
+    enough = max(tried, int(need) + margin(need, known, guest.maximum, jumps=not bears_surprise))
     return Demand(
         trust=trust,
         working_set=int(working_set),
         want=want,
         need=max(guarantee, min(want, int(need))),
-        enough=max(
-            guarantee, min(want, int(need) + margin(need, known, guest.maximum, jumps=not bears_surprise))
-        ),
+        enough=max(guarantee, min(want, int(enough))),
         floor=max(guarantee, min(want, int(pressing))),
         guarantee=guarantee,
         ceiling=ceiling,

@@ -27,7 +27,7 @@ BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
 """Moves smaller than this share of a guest are dropped."""
 
-TURN_BANDS: Final = 2
+TURN_BANDS: Final = 4
 """A guest that gave is grown again by so many bands at least, unless it suffers, and one that was grown gives by
 so many, but where something is broken: on a crowded host guests were seen to give and take a thousandth of their
 size with every look (simulator, seeds 1835, 1885)."""
@@ -135,7 +135,7 @@ def moves(
     reached = [i for i, p in enumerate(positions) if p.reachable and not p.movement.aside(now_s)]
     free = [i for i in reached if positions[i].movable]
     _bring_below_ceilings(positions, free, made, now_s)
-    _grant(positions, _wishes(positions, reached, rung, now_s), purse, made)
+    _grant(positions, _wishes(positions, reached, rung, scarce=pool < ledger.pool, now_s=now_s), purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
     purse.owed = max(0, purse.owed - coming)
@@ -170,7 +170,7 @@ def _bring_below_ceilings(
 
 
 def _wishes(
-    positions: Sequence[Position], reached: Sequence[int], rung: Rung, now_s: float
+    positions: Sequence[Position], reached: Sequence[int], rung: Rung, *, scarce: bool, now_s: float
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
     most of its size. What a guest is still on its way to give, it may keep without a grant: nobody was promised it
@@ -186,6 +186,8 @@ def _wishes(
         goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
+        if scarce:
+            goal = min(goal, demand.enough)
         goal = min(goal, demand.ceiling if p.movable else demand.guarantee)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)

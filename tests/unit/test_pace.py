@@ -46,7 +46,8 @@ def at(
 ) -> Position:
     """A guest with all that it wants and is entitled to, but for what is said; `more` are fields of its Demand."""
     demand = replace(DEMAND, **{"want": actual, "need": actual, **more})  # type: ignore[arg-type]  # by name
-    demand = replace(demand, enough=demand.need + demand.margin)
+    enough = demand.want if demand.suffers or demand.squeezed else demand.need + demand.margin
+    demand = replace(demand, enough=max(demand.guarantee, enough))
     return Position(
         guest=Guest(uuid="u", name="g", maximum=4 * GIB, actual=actual),
         demand=demand,
@@ -298,18 +299,24 @@ def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_even_where_every
     assert moved(long_ago, headroom=2 * POOL, fits=True) == (4 * GIB, Reason.FITS)
 
 
-def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
+def test_who_gave_is_grown_again_by_four_bands_at_least_unless_it_suffers() -> None:
     def lacking(lack: int, *, squeezed: bool = False, suffers: bool = False) -> tuple[int | None, Reason]:
         position = at(want=2 * GIB + lack, need=GIB, movement=GAVE, squeezed=squeezed, suffers=suffers)
         return moved(position, headroom=PLENTY)
 
-    turn = 2 * int(0.01 * 4 * GIB)
+    turn = 4 * int(0.01 * 4 * GIB)
     assert lacking(turn, squeezed=True) == (2 * GIB + turn, Reason.NEED)
     assert lacking(turn - 1, squeezed=True) == STILL
     assert lacking(8 * MIB, suffers=True) == (2 * GIB + 8 * MIB, Reason.DISTRESS)
     grown_since = Movement(shrunk_s=NOW_S - 59, grown_s=NOW_S - 58)
     squeezed = at(want=2 * GIB + 8 * MIB, need=GIB, squeezed=True, movement=grown_since)
     assert moved(squeezed) == (2 * GIB + 8 * MIB, Reason.NEED)
+
+
+def test_while_memory_is_scarce_nobody_is_grown_beyond_what_is_enough_for_now() -> None:
+    lacking = at(want=4 * GIB, need=2 * GIB + 64 * MIB)
+    assert moved(lacking, headroom=PLENTY) == (4 * GIB, Reason.NEED)
+    assert moved(lacking, headroom=PLENTY, pool=POOL - 1) == (lacking.demand.enough, Reason.NEED)
 
 
 def test_one_that_races_grows_by_each_band_and_not_only_by_quarters_of_its_margin() -> None:
@@ -532,7 +539,7 @@ def test_who_has_just_been_grown_gives_nothing_for_the_pool_for_a_minute() -> No
 
 
 def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_margin_lost_since() -> None:
-    quarter, waiting = 128 * MIB, at(want=3 * GIB, need=3 * GIB)
+    quarter, waiting = 192 * MIB, at(want=3 * GIB, need=3 * GIB)
 
     def given(surplus: int, *, margin: int = 4 * quarter, rung: Rung = Rung.GREEN, **moved: float) -> bool:
         donor = rich(surplus, movement=Movement(**moved), margin=margin)  # type: ignore[arg-type]  # times, by name
@@ -540,8 +547,8 @@ def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_m
 
     assert not given(quarter, grown_s=NOW_S - 900)
     assert given(quarter + 1, grown_s=NOW_S - 900)
-    assert not given(2 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "two bands at least"
-    assert given(2 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
+    assert not given(4 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "four bands at least"
+    assert given(4 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
     assert given(quarter, grown_s=NOW_S - 900, shrunk_s=NOW_S - 800)
     assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
 
