@@ -161,9 +161,9 @@ def test_cache_that_it_misses_is_part_of_its_working_set() -> None:
     assert calm.working_set == 2 * GIB
 
 
-def helping_itself(trust: Trust = Trust.FRESH, rss: int | None = 4 * GIB) -> Demand:
+def helping_itself(trust: Trust = Trust.FRESH, rss: int | None = 4 * GIB, *, pent_up: int = 0) -> Demand:
     """The demand of a guest that has just taken memory from its balloon, as its last resort."""
-    before = knowing(trust=trust, distress=Distress(actual=3 * GIB, learned_s=NOW_S))
+    before = knowing(trust=trust, distress=Distress(actual=3 * GIB, learned_s=NOW_S), pent_up=pent_up)
     return demand(before, replace(GUEST, deflates_on_oom=True, rss=rss))
 
 
@@ -196,6 +196,17 @@ def test_with_its_need_and_a_margin_it_has_enough_and_no_margin_comes_on_top_of_
     assert demand(remembering).enough == GIB + 256 * MIB
     promised = replace(POLICY, minimum=Amount(size=3 * GIB))
     assert demand(remembering, policy=promised).enough == 3 * GIB
+
+
+def test_what_one_is_tried_with_whose_need_nobody_can_see_is_its_enough_unless_its_own_swap_tells() -> None:
+    roomy = replace(GUEST, rss=4 * GIB)
+    assert demand(knowing(squeezed=1), roomy).enough == 5 * GIB
+    assert demand(knowing(squeezed=1, pent_up=MIB), roomy).enough == GIB + 256 * MIB
+    assert helping_itself().enough == 5 * GIB
+    assert helping_itself(rss=2 * GIB).enough == int(2.5 * GIB)
+    assert helping_itself(pent_up=MIB).enough == GIB + 256 * MIB
+    more_than_that = knowing(squeezed=5, distress=Distress(actual=3 * GIB, learned_s=NOW_S))
+    assert demand(more_than_that, replace(roomy, deflates_on_oom=True)).enough == 8 * GIB
 
 
 def test_a_jump_is_no_reason_to_grow_for_who_can_swap_or_help_itself_but_a_ramp_is() -> None:

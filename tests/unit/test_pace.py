@@ -299,18 +299,26 @@ def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_even_where_every
     assert moved(long_ago, headroom=2 * POOL, fits=True) == (4 * GIB, Reason.FITS)
 
 
-def test_who_gave_is_grown_again_by_four_bands_at_least_unless_it_suffers() -> None:
+def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
     def lacking(lack: int, *, squeezed: bool = False, suffers: bool = False) -> tuple[int | None, Reason]:
         position = at(want=2 * GIB + lack, need=GIB, movement=GAVE, squeezed=squeezed, suffers=suffers)
         return moved(position, headroom=PLENTY)
 
-    turn = 4 * int(0.01 * 4 * GIB)
+    turn = 2 * int(0.01 * 4 * GIB)
     assert lacking(turn, squeezed=True) == (2 * GIB + turn, Reason.NEED)
     assert lacking(turn - 1, squeezed=True) == STILL
     assert lacking(8 * MIB, suffers=True) == (2 * GIB + 8 * MIB, Reason.DISTRESS)
     grown_since = Movement(shrunk_s=NOW_S - 59, grown_s=NOW_S - 58)
     squeezed = at(want=2 * GIB + 8 * MIB, need=GIB, squeezed=True, movement=grown_since)
     assert moved(squeezed) == (2 * GIB + 8 * MIB, Reason.NEED)
+
+
+def test_a_large_guest_that_is_small_and_squeezed_is_grown_again_by_a_part_of_what_it_has() -> None:
+    small = {"actual": 512 * MIB, "need": 512 * MIB, "guarantee": 256 * MIB, "squeezed": True}
+    turn = int(0.05 * 512 * MIB)
+    lacking: dict[str, Any] = {**small, "movement": GAVE}
+    assert moved(at(want=512 * MIB + turn, **lacking), headroom=PLENTY) == (512 * MIB + turn, Reason.NEED)
+    assert moved(at(want=512 * MIB + turn - 1, **lacking), headroom=PLENTY) == STILL
 
 
 def test_while_memory_is_scarce_nobody_is_grown_beyond_what_is_enough_for_now() -> None:
@@ -549,6 +557,11 @@ def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_m
     assert given(quarter + 1, grown_s=NOW_S - 900)
     assert not given(4 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "four bands at least"
     assert given(4 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
+    for suffers, squeezed in ((True, False), (False, True)):
+        waiting = at(want=3 * GIB, need=3 * GIB, suffers=suffers, squeezed=squeezed)
+        assert not given(2 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "two bands at least"
+        assert given(2 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
+    waiting = at(want=3 * GIB, need=3 * GIB)
     assert given(quarter, grown_s=NOW_S - 900, shrunk_s=NOW_S - 800)
     assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
 
@@ -557,7 +570,8 @@ def test_no_dead_band_keeps_from_an_uncovered_ledger_what_a_guest_has_too_much()
     fat = rich(50 * MIB, movement=Movement(grown_s=NOW_S - 900), margin=GIB)
     assert moved(fat, headroom=0) == STILL
     assert moved(fat, headroom=-64 * MIB)[1] is Reason.REFILL
-    assert moved(rich(40 * MIB, margin=GIB), headroom=-64 * MIB) == STILL, "but for the smallest"
+    assert moved(rich(9 * MIB, margin=GIB), headroom=-64 * MIB)[1] is Reason.REFILL
+    assert moved(rich(8 * MIB, margin=GIB), headroom=-64 * MIB) == STILL, "but for the smallest"
 
 
 def test_a_guest_that_gives_nothing_now_leaves_the_others_to_give() -> None:
