@@ -164,6 +164,29 @@ def test_without_a_wider_band_for_a_turn_guests_give_and_take_with_every_look_on
     assert without.flips > 3 * whole.flips + 10
 
 
+def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_neighbours_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        def in_turn(k: int) -> SimGuest:
+            often = bursts(
+                0.6, 2.2, first_s=300.0 + 305 * k, every_s=1200.0 + 7 * k, lasts_s=120.0, until_s=7200.0
+            )
+            balloon, voice = Balloon(speed=0.5 * GIB), Voice(period_s=10.0)
+            return guest(f"g{k}", often, maximum=8 * GIB, swap=8.0 * GIB, balloon=balloon, voice=voice)
+
+        guests = [in_turn(k) for k in range(4)]
+        return scenario(guests, total_gib=5.2, step_s=10.0, duration_s=7200.0)
+
+    whole = play(made())
+    wishes = pace._wishes
+    monkeypatch.setattr(
+        pace, "_wishes", lambda *given, scarce, now_s: wishes(*given, scarce=False, now_s=now_s)
+    )
+    without = play(made())
+    assert without.flips > 2 * whole.flips
+
+
 def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_of_a_neighbour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
