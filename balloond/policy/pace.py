@@ -39,7 +39,8 @@ squeezed for it: a twentieth of all turns on scarce days were for less."""
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page, unless it races: of two seconds that
 its margin lasted a real guest lost one to this, and a process. And it gives to the pool when it has so much more
-than it is entitled to, and not for each page that it forgets (simulator, seed 1076)."""
+than it is entitled to, and not for each page that it forgets (simulator, seed 1076); where it was grown, a whole
+margin: what it gives to the pool it will want back (a twentieth of all turns on scarce days)."""
 
 GROWN_S: Final = 60.0
 """For so long after it was grown a guest gives nothing merely to refill the pool: its want falls a little between
@@ -286,8 +287,8 @@ def _take(
     made: dict[int, Move], *, fast: bool, urgent: bool, pressing: bool, owed: bool, now_s: float,
 ) -> int:  # fmt: skip
     """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much. Those that need
-    not turn for it give first. `pressing`: no dead band is worth what is broken. `owed`: even of what they work
-    with."""
+    not turn for it give first. `urgent`: somebody suffers or is squeezed. `pressing`: no dead band is worth what is
+    broken. `owed`: even of what they work with."""
     donors = []
     for i in givers:
         p = positions[i]
@@ -303,9 +304,9 @@ def _take(
                 continue  # likewise
             least = BAND_LEAST
         elif p.grew and not pressing:
-            least = max(
-                (TURN_BANDS if urgent else TURN_BANDS_AT_EASE) * p.band, int(MARGIN_USED * p.demand.margin)
-            )
+            bands = TURN_BANDS if urgent else TURN_BANDS_AT_EASE
+            part = 1.0 if reason is Reason.REFILL else MARGIN_USED
+            least = max(bands * p.band, int(part * p.demand.margin))
         elif reason is Reason.REFILL and not pressing:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:

@@ -566,6 +566,14 @@ def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_m
     assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
 
 
+def test_who_was_grown_when_it_was_last_moved_gives_to_the_pool_only_what_it_has_beyond_a_whole_margin() -> (
+    None
+):
+    grown = Movement(grown_s=NOW_S - 900)
+    assert moved(rich(GIB, margin=GIB, movement=grown), headroom=0) == STILL
+    assert moved(rich(GIB + 1, margin=GIB, movement=grown), headroom=0)[1] is Reason.REFILL
+
+
 def test_no_dead_band_keeps_from_an_uncovered_ledger_what_a_guest_has_too_much() -> None:
     fat = rich(50 * MIB, movement=Movement(grown_s=NOW_S - 900), margin=GIB)
     assert moved(fat, headroom=0) == STILL
