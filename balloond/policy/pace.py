@@ -287,8 +287,8 @@ def _take(
     made: dict[int, Move], *, fast: bool, urgent: bool, pressing: bool, owed: bool, now_s: float,
 ) -> int:  # fmt: skip
     """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much. Those that need
-    not turn for it give first. `urgent`: somebody suffers or is squeezed. `pressing`: no dead band is worth what is
-    broken. `owed`: even of what they work with."""
+    not turn for it give first. `urgent`: somebody suffers or is squeezed. `pressing`: no dead band is worth what
+    is broken. `owed`: even of what they work with."""
     donors = []
     for i in givers:
         p = positions[i]
