@@ -126,7 +126,7 @@ class Witness:
         ):
             self._blame("nothing moves in the dark", "", f"{len(asked)} targets set")
         if snapshot is not None and snapshot.host is not None:
-            self._judge_grants(asked, snapshot.host.available)
+            self._judge_grants(asked, tick, snapshot.host.available)
         for action in asked:
             self._judge_target(action)
             self._judge_turns(action)
@@ -139,16 +139,28 @@ class Witness:
         most = sum(guest.maximum + guest.qemu for guest in world.guests)
         return most + world.own() + self.config.host.reserve.of(host.total) <= host.total + host.swap
 
-    def _judge_grants(self, asked: list[SetTarget], available: int) -> None:
-        granted = sum(
-            max(0.0, action.target - max(self._stands[action.uuid], action.actual))
-            for action in asked
-            if action.target > action.actual
-        )
-        reserve = self.config.host.reserve.of(self.world.host.total)
-        room = max(0.0, min(self._room, available - reserve))
-        if granted > room + ROUNDING * len(asked):
-            detail = f"granted {format_size(granted)} where {format_size(room)} was free"
+    def _judge_grants(self, asked: list[SetTarget], tick: Tick | None, available: int) -> None:
+        """What one of which nothing is heard is given up to its guarantee must be there, but costs the ledger
+        nothing, as it stands there with its maximum (seed 110047)."""
+        silent = {
+            verdict.uuid
+            for verdict in (tick.decision.verdicts if tick else ())
+            if verdict.demand is not None and verdict.demand.trust in (Trust.SILENT, Trust.ABSENT)
+        }
+        granted = paid = 0.0
+        for action in asked:
+            grant = max(0.0, action.target - max(self._stands[action.uuid], action.actual))
+            if action.target <= action.actual:
+                continue
+            if action.reason is Reason.GUARANTEE and (tick is None or action.uuid in silent):
+                paid += grant
+            else:
+                granted += grant
+        there = available - self.config.host.reserve.of(self.world.host.total)
+        room = max(0.0, min(self._room, there))
+        slack = ROUNDING * len(asked)
+        if granted > room + slack or granted + paid > max(0, there) + slack:
+            detail = f"granted {format_size(granted + paid)} where {format_size(room)} was free"
             self._blame("grants are covered", "", detail)
 
     def _judge_target(self, action: SetTarget) -> None:

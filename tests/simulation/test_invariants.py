@@ -32,24 +32,26 @@ def world(*, total: int = 10 * GIB, has: int = 2 * GIB, uses: int = GIB, swap: i
     return made
 
 
-def order(made: SimWorld, name: str, target: int) -> SetTarget:
+def order(made: SimWorld, name: str, target: int, reason: Reason = Reason.NEED) -> SetTarget:
     guest = made.named(name)
     return SetTarget(
         uuid=guest.uuid,
         name=name,
         actual=guest.told_actual,
         target=target,
-        reason=Reason.NEED,
+        reason=reason,
         words="",
     )
 
 
-def blamed(made: SimWorld, *orders: tuple[str, int], witness: Witness | None = None) -> list[str]:
+def blamed(
+    made: SimWorld, *orders: tuple[str, int], witness: Witness | None = None, reason: Reason = Reason.NEED
+) -> list[str]:
     """What the witness says of a turn in which these targets are set."""
     witness = witness or Witness(config=CONFIG, world=made)
     witness.before()
     made.observe()
-    made.apply([order(made, name, target) for name, target in orders])
+    made.apply([order(made, name, target, reason) for name, target in orders])
     witness.after(None)
     return [breach.promise for breach in witness.breaches]
 
@@ -80,6 +82,14 @@ def test_what_merging_saves_is_no_room_for_grants() -> None:
     made = world()
     made.host.merging.saved = 3.0 * GIB
     assert blamed(made, ("g0", 3 * GIB), ("g1", 3 * GIB)) == ["grants are covered"]
+
+
+def test_a_silent_guests_guarantee_costs_the_ledger_nothing_but_must_be_there() -> None:
+    def promised(uses: int) -> list[str]:
+        return blamed(world(uses=uses), ("g0", 3 * GIB), ("g1", 3 * GIB), reason=Reason.GUARANTEE)
+
+    assert promised(GIB) == []
+    assert promised(2 * GIB) == ["grants are covered"]
 
 
 def test_a_target_below_the_guarantee_is_noticed() -> None:
