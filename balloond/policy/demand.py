@@ -109,16 +109,13 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     bears_surprise = guest.deflates_on_oom or (
         known.swap_left and (memory.hearing.swap_out or 0) >= SWAPPED_LEAST
     )
-    tried = float(squeezed_want(known, min(guest.actual, seen)))  # as nobody knows how much it lacks
-    want = max(working_set + extra, tried, guarantee)
+    want = max(working_set + extra, squeezed_want(known, min(guest.actual, seen)), guarantee)
     need = known.recent
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
             if distress.acute and suffering:
-                helped = DISTRESS_GROWTH * min(guest.actual, seen)
-                want = max(want, helped)
-                tried = tried if known.pent_up else max(tried, helped)
+                want = max(want, DISTRESS_GROWTH * min(guest.actual, seen))
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
             want = need = pressing = max(want, working_set)
@@ -127,13 +124,16 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         case _:
             assert_never(trust)
     want = min(int(want), ceiling)
-    enough = max(tried, int(need) + margin(need, known, guest.maximum, jumps=not bears_surprise))
+    lacks = known.squeezed > 0 or (suffering and distress.acute)
+    enough = int(need) + margin(need, known, guest.maximum, jumps=lacks or not bears_surprise)
+    if lacks and not (known.pent_up and known.swap_left):
+        enough = want  # nobody can see how much
     return Demand(
         trust=trust,
         working_set=int(working_set),
         want=want,
         need=max(guarantee, min(want, int(need))),
-        enough=max(guarantee, min(want, int(enough))),
+        enough=max(guarantee, min(want, enough)),
         floor=max(guarantee, min(want, int(pressing))),
         guarantee=guarantee,
         ceiling=ceiling,

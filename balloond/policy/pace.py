@@ -141,7 +141,8 @@ def moves(
     reached = [i for i, p in enumerate(positions) if p.reachable and not p.movement.aside(now_s)]
     free = [i for i in reached if positions[i].movable]
     _bring_below_ceilings(positions, free, made, now_s)
-    _grant(positions, _wishes(positions, reached, rung, scarce=pool < ledger.pool, now_s=now_s), purse, made)
+    spare = ledger.headroom if fits else int(ledger.headroom - POOL_LOW * ledger.pool)
+    _grant(positions, _wishes(positions, reached, rung, spare=max(0, spare), now_s=now_s), purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
     purse.owed = max(0, purse.owed - coming)
@@ -176,10 +177,12 @@ def _bring_below_ceilings(
 
 
 def _wishes(
-    positions: Sequence[Position], reached: Sequence[int], rung: Rung, *, scarce: bool, now_s: float
+    positions: Sequence[Position], reached: Sequence[int], rung: Rung, *, spare: int, now_s: float
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
-    most of its size. What a guest is still on its way to give, it may keep without a grant: nobody was promised it
+    most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare: the rest
+    would be taken from others to fill it again, who turn for what is but remembered (a tenth of all turns and more
+    on scarce days). What a guest is still on its way to give, it may keep without a grant: nobody was promised it
     before it is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
@@ -192,8 +195,7 @@ def _wishes(
         goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
-        if scarce:
-            goal = min(goal, demand.enough)
+        goal = min(goal, max(demand.enough, p.high + spare))
         goal = min(goal, demand.ceiling if p.movable else demand.guarantee)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
@@ -207,7 +209,7 @@ def _wishes(
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue
         least = BAND_LEAST
-        if p.gave and not demand.suffers:
+        if p.gave and not demand.suffers and not p.deprived:
             least = max(least, min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)))
         if p.movement.on_trial:
             least = BAND_LEAST
@@ -228,15 +230,17 @@ def _grant(
     distress takes what another was promised, then beyond. One of which nothing is heard stands in the ledger with
     its maximum, so its guarantee costs nothing more; it must only be there."""
     grants: dict[int, int] = {}
-    for i, goal, reason in wishes:
+    for i, goal, _ in wishes:
         p = positions[i]
-        if not p.movable:
-            fits = goal - p.high <= purse.there
-            made[i] = Move(target=goal, reason=reason) if fits else _STILL[Reason.NO_ROOM]
-            continue
-        due = max(0, min(goal, max(p.entitlement, p.demand.guarantee)) - p.high)
-        grants[i] = min(due, purse.left)
-        purse.left -= grants[i]
+        if p.movable:
+            due = max(0, min(goal, max(p.entitlement, p.demand.guarantee)) - p.high)
+            granted = grants[i] = min(due, purse.left)
+            purse.left -= granted
+        else:
+            granted = goal - p.high if goal - p.high <= purse.there else 0
+            made[i] = Move(target=goal, reason=Reason.GUARANTEE) if granted else _STILL[Reason.NO_ROOM]
+        purse.there -= granted
+        purse.left = max(0, min(purse.left, purse.there))
     for i, goal, reason in wishes:
         if i not in grants:
             continue
@@ -246,7 +250,7 @@ def _grant(
         grant = grants[i] + more
         purse.left -= more
         purse.unmet += max(0, BAND_LEAST - grant) if p.movement.on_trial else gap - grant
-        purse.urgent |= gap > grant and (p.demand.suffers or p.demand.squeezed)
+        purse.urgent |= gap > grant and (p.demand.suffers or p.demand.squeezed or p.demand.races)
         if not p.movement.on_trial:
             purse.owed += max(0, p.demand.guarantee - p.high - grant)
         if p.high + grant - p.low < BAND_LEAST:

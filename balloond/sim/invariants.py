@@ -6,7 +6,9 @@ what balloond did, never what befell it: a guest that resets takes memory that n
 1. **Grants are covered.** All growth asked for in one turn is at most the room that there is at that instant:
    `total - own - reserve - sum over guests of what each may touch`, and at most what is available beyond the
    reserve. A guest may touch the larger of its size and its device's standing target, with its QEMU's own memory,
-   and surely what is resident. So the ledger, once it holds, is broken by no doing of balloond's.
+   and surely what is resident. So the ledger, once it holds, is broken by no doing of balloond's. What a guest of
+   which nothing is heard is given up to its guarantee must only be available: the daemon's ledger has it there
+   with its maximum already (seed 110047).
 2. **No target is below the guarantee,** nor is a guest below its guarantee made smaller still. Nor does one stay
    below it for `OVERDUE_S` where it could be reached and others have more than theirs.
 3. **No guest is shrunk on doubt**: its numbers are fresh, by the verdict and by their true age, and it has no
@@ -88,6 +90,7 @@ class Witness:
     steady_from_s: float = float("inf")  # when all demand has become steady and all faults are over
     still: bool = True  # whether nothing moved in a roomy world ten minutes after that
     breaches: list[Breach] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)  # of whom nothing is heard, by the last turn's verdicts
     _room: float = 0.0
     _stands: dict[str, float] = field(default_factory=dict)  # what each may have taken before this turn
     _sizes: dict[str, int] = field(default_factory=dict)
@@ -119,6 +122,11 @@ class Witness:
         """Judges the turn. `tick` is None where the daemon was killed in it: what it had asked for counts."""
         asked, snapshot = self.world.carried_out, self.world.seen
         if tick is not None:
+            self.silent = {
+                verdict.uuid
+                for verdict in tick.decision.verdicts
+                if verdict.demand is not None and verdict.demand.trust in (Trust.SILENT, Trust.ABSENT)
+            }
             self._judge_verdicts(tick)
             self._judge_overdue(tick)
         if (self.world.libvirt_gone or self.world.host_unreadable) and (
@@ -126,7 +134,7 @@ class Witness:
         ):
             self._blame("nothing moves in the dark", "", f"{len(asked)} targets set")
         if snapshot is not None and snapshot.host is not None:
-            self._judge_grants(asked, tick, snapshot.host.available)
+            self._judge_grants(asked, snapshot.host.available)
         for action in asked:
             self._judge_target(action)
             self._judge_turns(action)
@@ -139,34 +147,30 @@ class Witness:
         most = sum(guest.maximum + guest.qemu for guest in world.guests)
         return most + world.own() + self.config.host.reserve.of(host.total) <= host.total + host.swap
 
-    def _judge_grants(self, asked: list[SetTarget], tick: Tick | None, available: int) -> None:
-        """What one of which nothing is heard is given up to its guarantee must be there, but costs the ledger
-        nothing, as it stands there with its maximum (seed 110047)."""
-        silent = {
-            verdict.uuid
-            for verdict in (tick.decision.verdicts if tick else ())
-            if verdict.demand is not None and verdict.demand.trust in (Trust.SILENT, Trust.ABSENT)
-        }
-        granted = paid = 0.0
+    def _judge_grants(self, asked: list[SetTarget], available: int) -> None:
+        granted = promised = 0.0
         for action in asked:
-            grant = max(0.0, action.target - max(self._stands[action.uuid], action.actual))
-            if action.target <= action.actual:
-                continue
-            if action.reason is Reason.GUARANTEE and (tick is None or action.uuid in silent):
-                paid += grant
-            else:
-                granted += grant
-        there = available - self.config.host.reserve.of(self.world.host.total)
-        room = max(0.0, min(self._room, there))
+            stands = max(self._stands[action.uuid], action.actual)
+            grant = max(0.0, action.target - stands) if action.target > action.actual else 0.0
+            granted += grant
+            if action.uuid in self.silent:
+                guest = self.world.named(action.name)
+                promised += min(grant, max(0.0, self._guarantee(guest) - stands))
+        there = max(0, available - self.config.host.reserve.of(self.world.host.total))
         slack = ROUNDING * len(asked)
-        if granted > room + slack or granted + paid > max(0, there) + slack:
-            detail = f"granted {format_size(granted + paid)} where {format_size(room)} was free"
-            self._blame("grants are covered", "", detail)
+        for taken, room in ((granted - promised, max(0.0, min(self._room, there))), (granted, there)):
+            if taken > room + slack:
+                detail = f"granted {format_size(taken)} where {format_size(room)} was free"
+                self._blame("grants are covered", "", detail)
+                return
+
+    def _guarantee(self, guest: SimGuest) -> int:
+        policy = self.config.policy_for(guest.uuid, guest.name, "")
+        return min(max(policy.minimum.of(guest.maximum), SMALLEST_GUEST), guest.maximum)
 
     def _judge_target(self, action: SetTarget) -> None:
         guest = self.world.named(action.name)
-        policy = self.config.policy_for(guest.uuid, guest.name, "")
-        guarantee = min(max(policy.minimum.of(guest.maximum), SMALLEST_GUEST), guest.maximum)
+        guarantee = self._guarantee(guest)
         has = self._sizes[action.uuid]
         if action.target < min(guarantee, has) or (action.target < guarantee and action.target < has):
             detail = f"{format_size(action.target)} of {format_size(guarantee)} guaranteed"

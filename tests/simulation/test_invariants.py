@@ -32,26 +32,24 @@ def world(*, total: int = 10 * GIB, has: int = 2 * GIB, uses: int = GIB, swap: i
     return made
 
 
-def order(made: SimWorld, name: str, target: int, reason: Reason = Reason.NEED) -> SetTarget:
+def order(made: SimWorld, name: str, target: int) -> SetTarget:
     guest = made.named(name)
     return SetTarget(
         uuid=guest.uuid,
         name=name,
         actual=guest.told_actual,
         target=target,
-        reason=reason,
+        reason=Reason.NEED,
         words="",
     )
 
 
-def blamed(
-    made: SimWorld, *orders: tuple[str, int], witness: Witness | None = None, reason: Reason = Reason.NEED
-) -> list[str]:
+def blamed(made: SimWorld, *orders: tuple[str, int], witness: Witness | None = None) -> list[str]:
     """What the witness says of a turn in which these targets are set."""
     witness = witness or Witness(config=CONFIG, world=made)
     witness.before()
     made.observe()
-    made.apply([order(made, name, target, reason) for name, target in orders])
+    made.apply([order(made, name, target) for name, target in orders])
     witness.after(None)
     return [breach.promise for breach in witness.breaches]
 
@@ -84,12 +82,18 @@ def test_what_merging_saves_is_no_room_for_grants() -> None:
     assert blamed(made, ("g0", 3 * GIB), ("g1", 3 * GIB)) == ["grants are covered"]
 
 
-def test_a_silent_guests_guarantee_costs_the_ledger_nothing_but_must_be_there() -> None:
-    def promised(uses: int) -> list[str]:
-        return blamed(world(uses=uses), ("g0", 3 * GIB), ("g1", 3 * GIB), reason=Reason.GUARANTEE)
+def test_a_silent_guests_guarantee_takes_no_room_but_must_be_available() -> None:
+    def promised(target: int, *, silent: bool = True) -> list[str]:
+        made = world(total=6 * GIB, has=GIB // 2, uses=MIB)
+        witness = Witness(config=CONFIG, world=made, silent={"uuid-0"} if silent else set())
+        made.named("g1").target = 4.0 * GIB  # no room is left
+        return blamed(made, ("g0", target), witness=witness)
 
     assert promised(GIB) == []
-    assert promised(2 * GIB) == ["grants are covered"]
+    assert promised(GIB, silent=False) == ["grants are covered"]
+    assert promised(GIB + 2 * MIB) == ["grants are covered"], (
+        "beyond the guarantee it is a grant as any other"
+    )
 
 
 def test_a_target_below_the_guarantee_is_noticed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -161,9 +162,9 @@ def test_cache_that_it_misses_is_part_of_its_working_set() -> None:
     assert calm.working_set == 2 * GIB
 
 
-def helping_itself(trust: Trust = Trust.FRESH, rss: int | None = 4 * GIB, *, pent_up: int = 0) -> Demand:
+def helping_itself(trust: Trust = Trust.FRESH, rss: int | None = 4 * GIB) -> Demand:
     """The demand of a guest that has just taken memory from its balloon, as its last resort."""
-    before = knowing(trust=trust, distress=Distress(actual=3 * GIB, learned_s=NOW_S), pent_up=pent_up)
+    before = knowing(trust=trust, distress=Distress(actual=3 * GIB, learned_s=NOW_S))
     return demand(before, replace(GUEST, deflates_on_oom=True, rss=rss))
 
 
@@ -198,15 +199,17 @@ def test_with_its_need_and_a_margin_it_has_enough_and_no_margin_comes_on_top_of_
     assert demand(remembering, policy=promised).enough == 3 * GIB
 
 
-def test_what_one_is_tried_with_whose_need_nobody_can_see_is_its_enough_unless_its_own_swap_tells() -> None:
+def test_all_that_it_wants_is_enough_where_nobody_can_see_what_it_lacks_unless_its_own_swap_tells() -> None:
     roomy = replace(GUEST, rss=4 * GIB)
-    assert demand(knowing(squeezed=1), roomy).enough == 5 * GIB
-    assert demand(knowing(squeezed=1, pent_up=MIB), roomy).enough == GIB + 256 * MIB
-    assert helping_itself().enough == 5 * GIB
-    assert helping_itself(rss=2 * GIB).enough == int(2.5 * GIB)
-    assert helping_itself(pent_up=MIB).enough == GIB + 256 * MIB
-    more_than_that = knowing(squeezed=5, distress=Distress(actual=3 * GIB, learned_s=NOW_S))
-    assert demand(more_than_that, replace(roomy, deflates_on_oom=True)).enough == 8 * GIB
+    squeezed: dict[str, Any] = {"squeezed": 1, "slow": 2 * GIB, "recent": float(GIB)}
+    for half in ({"pent_up": MIB}, {"swap_left": True}, {}):
+        made = demand(knowing(**squeezed, **half), roomy)
+        assert made.enough == made.want > 2 * GIB
+    assert demand(knowing(**squeezed, pent_up=MIB, swap_left=True), roomy).enough == GIB + 256 * MIB
+    assert helping_itself().enough == helping_itself().want == 5 * GIB
+    told = knowing(pent_up=MIB, swap_left=True, distress=Distress(actual=3 * GIB, learned_s=NOW_S))
+    assert demand(told, replace(roomy, deflates_on_oom=True)).enough == GIB + 256 * MIB
+    assert demand(knowing(distress=SUFFERING)).enough == GIB + 256 * MIB, "it suffers no more"
 
 
 def test_a_jump_is_no_reason_to_grow_for_who_can_swap_or_help_itself_but_a_ramp_is() -> None:

@@ -321,10 +321,37 @@ def test_a_large_guest_that_is_small_and_squeezed_is_grown_again_by_a_part_of_wh
     assert moved(at(want=512 * MIB + turn - 1, **lacking), headroom=PLENTY) == STILL
 
 
-def test_while_memory_is_scarce_nobody_is_grown_beyond_what_is_enough_for_now() -> None:
+def test_where_everything_fits_all_that_is_free_is_to_spare() -> None:
     lacking = at(want=4 * GIB, need=2 * GIB + 64 * MIB)
+    assert moved(lacking, headroom=PLENTY, pool=0, fits=True) == (4 * GIB, Reason.NEED)
+
+
+def test_one_below_its_guarantee_waits_for_no_band() -> None:
+    more: dict[str, Any] = {"want": 2 * GIB, "need": GIB, "guarantee": 2 * GIB, "movement": GAVE}
+    assert moved(at(2 * GIB - 8 * MIB, **more), headroom=PLENTY) == (2 * GIB, Reason.GUARANTEE)
+
+
+def test_what_one_silent_guest_is_given_is_not_there_for_another() -> None:
+    silent = at(GIB, want=2 * GIB, guarantee=2 * GIB, trust=Trust.SILENT, movable=False)
+    there = replace(ledger(GIB), available=2 * GIB)
+    lacking = at(GIB, want=3 * GIB, need=2 * GIB, entitlement=2 * GIB)
+    sick = replace(lacking, demand=replace(lacking.demand, suffers=True, in_distress=True))
+    for one, other in ((silent, silent), (silent, lacking), (sick, silent)):
+        made, _ = moves((one, other), there, Rung.GREEN, pool=POOL, fits=False, now_s=NOW_S)
+        assert [move.target for move in made] == [2 * GIB, None]
+
+
+def test_one_that_is_silent_is_grown_for_its_guarantee_whatever_it_suffered() -> None:
+    silent = at(GIB, want=2 * GIB, guarantee=2 * GIB, trust=Trust.SILENT, movable=False, suffers=True)
+    assert moved(silent) == (2 * GIB, Reason.GUARANTEE)
+
+
+def test_beyond_what_is_enough_one_is_grown_only_by_what_the_pool_has_to_spare() -> None:
+    lacking = at(want=4 * GIB, need=2 * GIB + 64 * MIB)
+    low = int(0.6 * POOL) + 1
     assert moved(lacking, headroom=PLENTY) == (4 * GIB, Reason.NEED)
-    assert moved(lacking, headroom=PLENTY, pool=POOL - 1) == (lacking.demand.enough, Reason.NEED)
+    assert moved(lacking, headroom=low + GIB) == (3 * GIB, Reason.NEED)
+    assert moved(lacking, headroom=low + 64 * MIB) == (lacking.demand.enough, Reason.NEED)
 
 
 def test_one_that_races_grows_by_each_band_and_not_only_by_quarters_of_its_margin() -> None:
@@ -372,7 +399,7 @@ def test_distress_comes_first_then_broken_guarantees_then_whoever_lacks_most_of_
     sick = at(want=2 * GIB + 200 * MIB, in_distress=True, suffers=True)
     squeezed = at(want=2 * GIB + 200 * MIB, squeezed=True)
     poor = at(GIB, want=GIB + 200 * MIB, guarantee=GIB + 200 * MIB, need=GIB)
-    most, least = at(want=2 * GIB + 300 * MIB), at(want=2 * GIB + 200 * MIB)
+    most, least = at(want=2 * GIB + 300 * MIB, margin=300 * MIB), at(want=2 * GIB + 200 * MIB)
     everybody = (least, most, poor, squeezed, sick)
     room = 200 * MIB
     need, waits = Reason.NEED, (None, Reason.NO_ROOM)
@@ -557,8 +584,8 @@ def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_m
     assert given(quarter + 1, grown_s=NOW_S - 900)
     assert not given(4 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "four bands at least"
     assert given(4 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
-    for suffers, squeezed in ((True, False), (False, True)):
-        waiting = at(want=3 * GIB, need=3 * GIB, suffers=suffers, squeezed=squeezed)
+    for urgent in ("suffers", "squeezed", "races"):
+        waiting = at(want=3 * GIB, need=3 * GIB, **{urgent: True})  # type: ignore[arg-type]  # by name
         assert not given(2 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "two bands at least"
         assert given(2 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
     waiting = at(want=3 * GIB, need=3 * GIB)

@@ -181,7 +181,7 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
     whole = play(made())
     wishes = pace._wishes
     monkeypatch.setattr(
-        pace, "_wishes", lambda *given, scarce, now_s: wishes(*given, scarce=False, now_s=now_s)
+        pace, "_wishes", lambda *given, spare, now_s: wishes(*given, spare=spare + 99 * GIB, now_s=now_s)
     )
     without = play(made())
     assert without.flips > 2 * whole.flips
