@@ -375,7 +375,7 @@ class Demand:
     working_set: int  # E: anonymous memory, kernel and the cache that it was seen to need
     want: int  # E and its margin, at most the ceiling
     need: int  # what it works with at this moment: nobody is shrunk below this
-    enough: int  # that and its margin, or what it is tried with or was promised; beyond, it but remembers
+    enough: int  # that and its margin, or its promise; all that it wants while nobody can see what it lacks
     floor: int  # that with some air, which it keeps while the host can afford it
     guarantee: int  # the operator's promise
     ceiling: int  # the most that it may be given: its maximum or the operator's

@@ -111,7 +111,7 @@ class _Bounded(Reader, Scanner, Parser, Composer, Resolver):
         if self._depth == DEEPEST:
             raise ComposerError(None, None, f"nested deeper than {DEEPEST} levels", _mark(event))
         if isinstance(event, AliasEvent):
-            self.get_event()  # type: ignore[no-untyped-call]  # likewise
+            self.get_event()  # type: ignore[no-untyped-call]  # the stubs leave the parser untyped
             self._refuse(event, f"*{event.anchor} is an alias; write the value out")
             return ScalarNode(REFUSED, "", _mark(event), _mark(event))
         if isinstance(event, NodeEvent) and event.anchor is not None:

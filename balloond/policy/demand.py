@@ -105,6 +105,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * seen))
     extra = margin(working_set, known, guest.maximum)
     suffering = not distress.calm(now_s)
+    suffers = suffering and distress.acute
     # Who can swap, or take memory back by itself, outlives a jump that it has no memory for; two show a ramp.
     bears_surprise = guest.deflates_on_oom or (
         known.swap_left and (memory.hearing.swap_out or 0) >= SWAPPED_LEAST
@@ -114,7 +115,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
-            if distress.acute and suffering:
+            if suffers:
                 want = max(want, DISTRESS_GROWTH * min(guest.actual, seen))
         case Trust.STALE:  # all that is known is how much it has touched
             working_set = max(working_set, float(min(guest.rss or guest.actual, guest.maximum)))
@@ -124,7 +125,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         case _:
             assert_never(trust)
     want = min(int(want), ceiling)
-    lacks = known.squeezed > 0 or (suffering and distress.acute)
+    lacks = suffers or known.squeezed > 0
     enough = int(need) + margin(need, known, guest.maximum, jumps=lacks or not bears_surprise)
     if lacks and not (known.pent_up and known.swap_left):
         enough = want  # nobody can see how much
@@ -139,7 +140,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         ceiling=ceiling,
         margin=extra,
         in_distress=suffering,
-        suffers=suffering and distress.acute,
+        suffers=suffers,
         squeezed=known.squeezed > 0 and guest.actual < ceiling,
         races=trust is Trust.FRESH and guest.actual < ceiling and outgrows_margin(known, guest.maximum),
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))

@@ -33,8 +33,8 @@ TURN_SHARE: Final = 0.05
 """A guest that gave is grown again by so many bands at least, or by this share of what it has, unless it suffers:
 on a crowded host guests were seen to give and take a thousandth of their size with every look (simulator, seeds
 1835, 1885), and bands alone let a large guest that was small starve beside free memory (seed 100951). And one that
-was grown gives by so many bands, but where something is broken; by the second number where nobody suffers or is
-squeezed for it: a twentieth of all turns on scarce days were for less."""
+was grown gives by so many bands, but where something is broken; by the second number where nobody waits for it who
+suffers, is squeezed or races: a twentieth of all turns on scarce days were for less."""
 
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page, unless it races: of two seconds that
@@ -123,7 +123,7 @@ class _Purse:
     kept: int = 0  # the last of it, only for what guests are entitled to
     unmet: int = 0
     owed: int = 0  # of it, what guests lack of their guarantees
-    urgent: bool = False  # whether one of them suffers, or its demand is cut off
+    urgent: bool = False  # whether one that waits suffers, is squeezed or races
 
 
 def moves(
@@ -208,13 +208,14 @@ def _wishes(
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue
-        least = BAND_LEAST
-        if p.gave and not demand.suffers and not p.deprived:
-            least = max(least, min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)))
         if p.movement.on_trial:
             least = BAND_LEAST
         elif not urgent:
             least = p.band if demand.races else max(p.band, int(MARGIN_USED * demand.margin))
+        elif p.gave and not demand.suffers and not p.deprived:
+            least = max(BAND_LEAST, min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)))
+        else:
+            least = BAND_LEAST
         if lack < least:
             continue
         reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if p.deprived else Reason.NEED
@@ -282,7 +283,7 @@ def _shrink(
         givers = [i for i in free if made.get(i) in (None, _STILL[Reason.NO_ROOM])]
         _take(
             positions, givers, owed, reason, rung, made,
-            fast=fast, urgent=True, pressing=True, owed=True, now_s=now_s,
+            fast=fast, urgent=purse.urgent, pressing=True, owed=True, now_s=now_s,
         )  # fmt: skip
 
 
@@ -291,8 +292,8 @@ def _take(
     made: dict[int, Move], *, fast: bool, urgent: bool, pressing: bool, owed: bool, now_s: float,
 ) -> int:  # fmt: skip
     """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much. Those that need
-    not turn for it give first. `urgent`: somebody suffers or is squeezed. `pressing`: no dead band is worth what
-    is broken. `owed`: even of what they work with."""
+    not turn for it give first. `urgent`: as in the purse. `pressing`: no dead band is worth what is broken.
+    `owed`: even of what they work with."""
     donors = []
     for i in givers:
         p = positions[i]

@@ -203,9 +203,8 @@ class Witness:
         """Whether what is broken stays so, though those that are known, obey and have enough could mend it."""
         ledger, now_s = tick.decision.ledger, self.world.now_s
         elapsed_s, self._judged_s = now_s - self._judged_s, now_s
-        if (
-            ledger is None or tick.snapshot.guests is None
-        ):  # in the dark nobody can mend it: that time is none
+        if ledger is None or tick.snapshot.guests is None:
+            # In the dark nobody can mend it: that time does not count.
             self._overdue_since_s = {who: s + elapsed_s for who, s in self._overdue_since_s.items()}
             return
         verdicts = [v for v in tick.decision.verdicts if v.demand is not None and v.obstacle is None]
