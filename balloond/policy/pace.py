@@ -27,9 +27,9 @@ BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
 """Moves smaller than this share of a guest are dropped."""
 
-TURN_BANDS: Final = 2
+TURN_BANDS: Final = 3
 TURN_BANDS_AT_EASE: Final = 4
-TURN_SHARE: Final = 0.05
+TURN_SHARE: Final = 0.1
 """A guest that gave is grown again by so many bands at least, or by this share of what it has, unless it suffers:
 on a crowded host guests were seen to give and take a thousandth of their size with every look (simulator, seeds
 1835, 1885), and bands alone let a large guest that was small starve beside free memory (seed 100951). And one that
@@ -141,8 +141,7 @@ def moves(
     reached = [i for i, p in enumerate(positions) if p.reachable and not p.movement.aside(now_s)]
     free = [i for i in reached if positions[i].movable]
     _bring_below_ceilings(positions, free, made, now_s)
-    spare = ledger.headroom if fits else int(ledger.headroom - POOL_LOW * ledger.pool)
-    _grant(positions, _wishes(positions, reached, rung, spare=max(0, spare), now_s=now_s), purse, made)
+    _grant(positions, _wishes(positions, reached, rung, ledger, fits=fits, now_s=now_s), purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
     purse.owed = max(0, purse.owed - coming)
@@ -177,7 +176,7 @@ def _bring_below_ceilings(
 
 
 def _wishes(
-    positions: Sequence[Position], reached: Sequence[int], rung: Rung, *, spare: int, now_s: float
+    positions: Sequence[Position], reached: Sequence[int], rung: Rung, ledger: Ledger, *, fits: bool, now_s: float
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
     most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare: the rest
@@ -188,6 +187,7 @@ def _wishes(
     straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
     distress take the host to red. One of which nothing was heard for long gets what it was promised, no more."""
+    spare = max(0, ledger.headroom if fits else int(ledger.headroom - POOL_LOW * ledger.pool))
     needy: list[tuple[bool, bool, float, int, int, Reason]] = []
     for i in reached:
         p = positions[i]
@@ -195,7 +195,7 @@ def _wishes(
         goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
-        goal = min(goal, max(demand.enough, p.high + spare))
+        goal = min(goal, max(demand.enough, p.high + (0 if p.gave and not fits else spare)))
         goal = min(goal, demand.ceiling if p.movable else demand.guarantee)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
@@ -208,20 +208,25 @@ def _wishes(
         gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
         if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
             continue
-        if p.movement.on_trial:
-            least = BAND_LEAST
-        elif not urgent:
-            least = p.band if demand.races else max(p.band, int(MARGIN_USED * demand.margin))
-        elif p.gave and not demand.suffers and not p.deprived:
-            least = max(BAND_LEAST, min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)))
-        else:
-            least = BAND_LEAST
-        if lack < least:
+        if lack < _least_growth(p):
             continue
         reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if p.deprived else Reason.NEED
         order = (not (demand.suffers or demand.squeezed), not p.deprived, -lack / demand.ceiling)
         needy.append((*order, i, goal, reason))
     return [(i, goal, reason) for *_, i, goal, reason in sorted(needy)]
+
+
+def _least_growth(p: Position) -> int:
+    """So much must a guest lack before it is grown: the more, the less it minds to wait."""
+    demand = p.demand
+    if p.movement.on_trial or demand.suffers or p.deprived:
+        return BAND_LEAST
+    turn = min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)) if p.gave else 0
+    if demand.squeezed:
+        return max(BAND_LEAST, turn)
+    if demand.races:
+        return p.band
+    return max(p.band, turn, int(MARGIN_USED * demand.margin))
 
 
 def _grant(

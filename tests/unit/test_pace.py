@@ -299,12 +299,12 @@ def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_even_where_every
     assert moved(long_ago, headroom=2 * POOL, fits=True) == (4 * GIB, Reason.FITS)
 
 
-def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
+def test_who_gave_is_grown_again_by_three_bands_at_least_unless_it_suffers() -> None:
     def lacking(lack: int, *, squeezed: bool = False, suffers: bool = False) -> tuple[int | None, Reason]:
         position = at(want=2 * GIB + lack, need=GIB, movement=GAVE, squeezed=squeezed, suffers=suffers)
         return moved(position, headroom=PLENTY)
 
-    turn = 2 * int(0.01 * 4 * GIB)
+    turn = 3 * int(0.01 * 4 * GIB)
     assert lacking(turn, squeezed=True) == (2 * GIB + turn, Reason.NEED)
     assert lacking(turn - 1, squeezed=True) == STILL
     assert lacking(8 * MIB, suffers=True) == (2 * GIB + 8 * MIB, Reason.DISTRESS)
@@ -315,7 +315,7 @@ def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> No
 
 def test_a_large_guest_that_is_small_and_squeezed_is_grown_again_by_a_part_of_what_it_has() -> None:
     small = {"actual": 512 * MIB, "need": 512 * MIB, "guarantee": 256 * MIB, "squeezed": True}
-    turn = int(0.05 * 512 * MIB)
+    turn = int(0.1 * 512 * MIB)
     lacking: dict[str, Any] = {**small, "movement": GAVE}
     assert moved(at(want=512 * MIB + turn, **lacking), headroom=PLENTY) == (512 * MIB + turn, Reason.NEED)
     assert moved(at(want=512 * MIB + turn - 1, **lacking), headroom=PLENTY) == STILL
@@ -352,6 +352,23 @@ def test_beyond_what_is_enough_one_is_grown_only_by_what_the_pool_has_to_spare()
     assert moved(lacking, headroom=PLENTY) == (4 * GIB, Reason.NEED)
     assert moved(lacking, headroom=low + GIB) == (3 * GIB, Reason.NEED)
     assert moved(lacking, headroom=low + 64 * MIB) == (lacking.demand.enough, Reason.NEED)
+
+
+def test_who_gave_is_given_back_what_is_enough_and_more_only_where_everything_fits() -> None:
+    gave = at(want=4 * GIB, need=2 * GIB + 64 * MIB, movement=GAVE)
+    assert moved(gave, headroom=PLENTY) == (gave.demand.enough, Reason.NEED)
+    assert moved(gave, headroom=PLENTY, pool=0, fits=True) == (4 * GIB, Reason.NEED)
+    grown_since = replace(gave, movement=replace(GAVE, grown_s=NOW_S - 2))
+    assert moved(grown_since, headroom=PLENTY) == (4 * GIB, Reason.NEED)
+
+
+def test_who_gave_and_is_in_no_hurry_waits_until_it_lacks_three_bands_whatever_its_margin() -> None:
+    turn = 3 * int(0.01 * 4 * GIB)
+    gave = at(want=2 * GIB + turn, need=2 * GIB, margin=turn, movement=GAVE)
+    assert moved(gave, headroom=PLENTY) == (2 * GIB + turn, Reason.NEED)
+    less = at(want=2 * GIB + turn - 1, need=2 * GIB, margin=turn, movement=GAVE)
+    assert moved(less, headroom=PLENTY) == STILL
+    assert moved(replace(less, demand=replace(less.demand, races=True)))[1] is Reason.NEED
 
 
 def test_one_that_races_grows_by_each_band_and_not_only_by_quarters_of_its_margin() -> None:
@@ -586,8 +603,8 @@ def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_m
     assert given(4 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
     for urgent in ("suffers", "squeezed", "races"):
         waiting = at(want=3 * GIB, need=3 * GIB, **{urgent: True})  # type: ignore[arg-type]  # by name
-        assert not given(2 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "two bands at least"
-        assert given(2 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
+        assert not given(3 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "three bands at least"
+        assert given(3 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
     waiting = at(want=3 * GIB, need=3 * GIB)
     assert given(quarter, grown_s=NOW_S - 900, shrunk_s=NOW_S - 800)
     assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
