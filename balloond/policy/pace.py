@@ -30,11 +30,11 @@ BAND_LEAST: Final = 8 * MIB
 TURN_BANDS: Final = 3
 TURN_BANDS_AT_EASE: Final = 4
 TURN_SHARE: Final = 0.1
-"""A guest that gave is grown again by so many bands at least, or by this share of what it has, unless it suffers:
-on a crowded host guests were seen to give and take a thousandth of their size with every look (simulator, seeds
-1835, 1885), and bands alone let a large guest that was small starve beside free memory (seed 100951). And one that
-was grown gives by so many bands, but where something is broken; by the second number where nobody waits for it who
-suffers, is squeezed or races: a twentieth of all turns on scarce days were for less."""
+"""A guest that gave is grown again by so many bands at least, or by this share of what it has, unless it suffers
+or races: on a crowded host guests were seen to give and take a thousandth of their size with every look
+(simulator, seeds 1835, 1885), and bands alone let a large guest that was small starve beside free memory (seed
+100951). And one that was grown gives by so many bands, but where something is broken; by the second number where
+nobody waits for it who suffers, is squeezed or races: a twentieth of all turns on scarce days were for less."""
 
 MARGIN_USED: Final = 0.25
 """A guest grows when so much of its margin is used, and not for each page, unless it races: of two seconds that
@@ -179,10 +179,10 @@ def _wishes(
     positions: Sequence[Position], reached: Sequence[int], rung: Rung, ledger: Ledger, *, fits: bool, now_s: float
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
-    most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare: the rest
-    would be taken from others to fill it again, who turn for what is but remembered (a tenth of all turns and more
-    on scarce days). What a guest is still on its way to give, it may keep without a grant: nobody was promised it
-    before it is there.
+    most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare, and one
+    that gave not at all: the rest would be taken from others to fill it again, who turn for what is but remembered
+    (a tenth of all turns and more on scarce days, and a twentieth). What a guest is still on its way to give, it
+    may keep without a grant: nobody was promised it before it is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
@@ -217,11 +217,13 @@ def _wishes(
 
 
 def _least_growth(p: Position) -> int:
-    """So much must a guest lack before it is grown: the more, the less it minds to wait."""
+    """So much must a guest lack before it is grown: the more, the less it minds to wait. One that is not heard
+    can't say that it does."""
     demand = p.demand
     if p.movement.on_trial or demand.suffers or p.deprived:
         return BAND_LEAST
-    turn = min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)) if p.gave else 0
+    turns = p.gave and demand.trust is Trust.FRESH
+    turn = min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)) if turns else 0
     if demand.squeezed:
         return max(BAND_LEAST, turn)
     if demand.races:

@@ -369,6 +369,8 @@ def test_who_gave_and_is_in_no_hurry_waits_until_it_lacks_three_bands_whatever_i
     less = at(want=2 * GIB + turn - 1, need=2 * GIB, margin=turn, movement=GAVE)
     assert moved(less, headroom=PLENTY) == STILL
     assert moved(replace(less, demand=replace(less.demand, races=True)))[1] is Reason.NEED
+    unheard = replace(less, demand=replace(less.demand, trust=Trust.STALE))
+    assert moved(unheard)[1] is Reason.NEED, "it can't say that it suffers"
 
 
 def test_one_that_races_grows_by_each_band_and_not_only_by_quarters_of_its_margin() -> None:

@@ -180,9 +180,12 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
 
     whole = play(made())
     wishes = pace._wishes
-    monkeypatch.setattr(
-        pace, "_wishes", lambda *given, spare, now_s: wishes(*given, spare=spare + 99 * GIB, now_s=now_s)
-    )
+
+    def boundless(*given: Any, fits: bool, now_s: float) -> Any:
+        *others, ledger = given
+        return wishes(*others, replace(ledger, headroom=99 * GIB), fits=True, now_s=now_s)
+
+    monkeypatch.setattr(pace, "_wishes", boundless)
     without = play(made())
     assert without.flips > 2 * whole.flips
 
