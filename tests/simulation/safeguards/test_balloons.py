@@ -181,9 +181,8 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
     whole = play(made())
     wishes = pace._wishes
 
-    def boundless(*given: Any, fits: bool, now_s: float) -> Any:
-        *others, ledger = given
-        return wishes(*others, replace(ledger, headroom=99 * GIB), fits=True, now_s=now_s)
+    def boundless(positions: Any, reached: Any, rung: Any, ledger: Any, *, fits: bool, now_s: float) -> Any:
+        return wishes(positions, reached, rung, replace(ledger, headroom=99 * GIB), fits=True, now_s=now_s)
 
     monkeypatch.setattr(pace, "_wishes", boundless)
     without = play(made())
