@@ -26,6 +26,9 @@ for memory has touched all that it has: one that only said so got all its maximu
 SWAPPED_LEAST: Final = 64 * MIB
 """A guest that swapped out so much since its boot has swap worth the name."""
 
+STARVES_S: Final = 60.0
+"""For so long it must have been squeezed, or have suffered, with each look: then memory does not come by itself."""
+
 OVERHEAD_MOST: Final = 160 * MIB
 """What a QEMU process is believed to need beside its guest's memory at most. Under TCG, with 32 MiB of translated
 code, it was seen to need 107 MiB; a guest that lies about its free memory must not make it more."""
@@ -39,6 +42,7 @@ class Memory:
     hearing: Hearing
     known: WorkingSet
     distress: Distress
+    lacks_s: float | None = None  # since when it suffers or is squeezed; None: it does neither
 
 
 def estimate(
@@ -62,7 +66,12 @@ def estimate(
         before.distress, guest, sample,
         moving_to=moving_to, working_set=known.slow, age_s=now_s - hearing.born_s, now_s=now_s,
     )  # fmt: skip
-    memory = Memory(incarnation=guest.incarnation, hearing=hearing, known=known, distress=distress)
+    lacks = known.squeezed > 0 or (distress.acute and not distress.calm(now_s))
+    since = now_s if before.lacks_s is None else before.lacks_s
+    memory = Memory(
+        incarnation=guest.incarnation, hearing=hearing, known=known, distress=distress,
+        lacks_s=since if lacks else None,
+    )  # fmt: skip
     trust = judge(guest, hearing, now_s=now_s, interval_s=interval_s)
     return _conclude(policy, guest, memory, trust, now_s)
 
@@ -125,7 +134,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         case _:
             assert_never(trust)
     want = min(int(want), ceiling)
-    lacks = suffers or known.squeezed > 0
+    lacks = memory.lacks_s is not None
     enough = int(need) + margin(need, known, guest.maximum, jumps=lacks or not bears_surprise)
     if lacks and not (known.pent_up and known.swap_left):
         enough = want  # nobody can see how much
@@ -142,6 +151,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         in_distress=suffering,
         suffers=suffers,
         squeezed=known.squeezed > 0 and guest.actual < ceiling,
+        starves=memory.lacks_s is not None and now_s - memory.lacks_s >= STARVES_S,
         races=trust is Trust.FRESH and guest.actual < ceiling and outgrows_margin(known, guest.maximum),
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples

@@ -27,9 +27,9 @@ BAND: Final = 0.01
 BAND_LEAST: Final = 8 * MIB
 """Moves smaller than this share of a guest are dropped."""
 
-TURN_BANDS: Final = 3
+TURN_BANDS: Final = 2
 TURN_BANDS_AT_EASE: Final = 4
-TURN_SHARE: Final = 0.1
+TURN_SHARE: Final = 0.05
 """A guest that gave is grown again by so many bands at least, or by this share of what it has, unless it suffers
 or races: on a crowded host guests were seen to give and take a thousandth of their size with every look
 (simulator, seeds 1835, 1885), and bands alone let a large guest that was small starve beside free memory (seed
@@ -49,11 +49,14 @@ but at red: it was grown for that very distress (seeds 82, 119). And it gives to
 a quarter of its margin too much: that fades a little with each look at a ramp (seed 6014)."""
 
 GIVEN_S: Final = 120.0
-"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits (what fits
-may change with every look at a neighbour: simulator, seed 4877), nor for its margin while it works
-with no more than it did then: what it gave went to one who lacked it, or whose balloon did not take it, and
-would go to and fro with each try (simulator, seeds 292, 583, 1303). Were it so while it works with more, a
-ramp would be met too late: a real guest lost its work."""
+"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits: what fits may
+change with every look at a neighbour (simulator, seed 4877)."""
+
+CONTENT_S: Final = 3600.0
+"""For so long after it gave memory a guest gets nothing for its margin while it works with no more than it did
+then: what it gave went to one who lacked it, or whose balloon did not take it, and would go to and fro with each
+try (simulator, seeds 292, 583, 1303). Were it so while it works with more, or races, a ramp would be met too late: a
+real guest lost its work. (July, steps at 3x, the scarcest hosts: 2 % fewer turns than with two minutes.)"""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -122,6 +125,7 @@ class _Purse:
     there: int  # of the host's memory, whatever the ledger says
     kept: int = 0  # the last of it, only for what guests are entitled to
     unmet: int = 0
+    starved: int = 0  # of it, what those that starve lack of what they are due
     owed: int = 0  # of it, what guests lack of their guarantees
     urgent: bool = False  # whether one that waits suffers, is squeezed or races
 
@@ -144,6 +148,7 @@ def moves(
     _grant(positions, _wishes(positions, reached, rung, ledger, fits=fits, now_s=now_s), purse, made)
     short = min(0, ledger.headroom)
     coming = sum(p.movement.coming(p.guest.actual, now_s) for p in positions)
+    purse.starved = max(0, purse.starved - coming)
     purse.owed = max(0, purse.owed - coming)
     pool_left = purse.left + short + coming - purse.unmet
     if fits:
@@ -205,10 +210,9 @@ def _wishes(
         urgent = demand.suffers or demand.squeezed or p.deprived
         if not urgent and p.high >= demand.enough:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
-        gave = p.gave and now_s - p.movement.shrunk_s < GIVEN_S
-        if not urgent and gave and demand.need <= p.movement.worked_with + p.band:
+        if not urgent and not demand.races and _is_content(p, now_s):
             continue
-        if lack < _least_growth(p):
+        if lack < (BAND_LEAST if demand.starves and lack <= spare else _least_growth(p)):
             continue
         reason = Reason.DISTRESS if demand.suffers else Reason.GUARANTEE if p.deprived else Reason.NEED
         order = (not (demand.suffers or demand.squeezed), not p.deprived, -lack / demand.ceiling)
@@ -216,14 +220,21 @@ def _wishes(
     return [(i, goal, reason) for *_, i, goal, reason in sorted(needy)]
 
 
+def _is_content(p: Position, now_s: float) -> bool:
+    """Whether it gave, and works with no more than it did then."""
+    gave = p.gave and now_s - p.movement.shrunk_s < CONTENT_S
+    return gave and p.demand.need <= p.movement.worked_with + p.band
+
+
 def _least_growth(p: Position) -> int:
     """So much must a guest lack before it is grown: the more, the less it minds to wait. One that is not heard
-    can't say that it does."""
+    can't say that it does; and who lacks only the last of its ceiling would wait for ever."""
     demand = p.demand
     if p.movement.on_trial or demand.suffers or p.deprived:
         return BAND_LEAST
-    turns = p.gave and demand.trust is Trust.FRESH
-    turn = min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual)) if turns else 0
+    turn = 0
+    if p.gave and demand.trust is Trust.FRESH:
+        turn = min(TURN_BANDS * p.band, int(TURN_SHARE * p.guest.actual), demand.ceiling - p.high)
     if demand.squeezed:
         return max(BAND_LEAST, turn)
     if demand.races:
@@ -244,6 +255,7 @@ def _grant(
             due = max(0, min(goal, max(p.entitlement, p.demand.guarantee)) - p.high)
             granted = grants[i] = min(due, purse.left)
             purse.left -= granted
+            purse.starved += due - granted if p.demand.starves else 0
         else:
             granted = goal - p.high if goal - p.high <= purse.there else 0
             made[i] = Move(target=goal, reason=Reason.GUARANTEE) if granted else _STILL[Reason.NO_ROOM]
@@ -285,6 +297,13 @@ def _shrink(
         positions, givers, wanted, reason, rung, made,
         fast=fast, urgent=purse.urgent, pressing=pressing, owed=False, now_s=now_s,
     )  # fmt: skip
+    starved = min(wanted, purse.starved) - taken
+    if starved > 0:
+        givers = [i for i in free if i not in made]
+        taken += _take(
+            positions, givers, starved, reason, rung, made,
+            fast=fast, urgent=True, pressing=True, owed=False, now_s=now_s,
+        )  # fmt: skip
     owed = min(wanted, purse.owed) - taken
     if owed > 0:
         givers = [i for i in free if made.get(i) in (None, _STILL[Reason.NO_ROOM])]
