@@ -27,7 +27,7 @@ SWAPPED_LEAST: Final = 64 * MIB
 """A guest that swapped out so much since its boot has swap worth the name."""
 
 STARVES_S: Final = 60.0
-"""For so long it must have been squeezed, or have suffered, with each look: then memory does not come by itself."""
+"""For so long it was squeezed or suffered with each look: then memory does not come by itself."""
 
 OVERHEAD_MOST: Final = 160 * MIB
 """What a QEMU process is believed to need beside its guest's memory at most. Under TCG, with 32 MiB of translated

@@ -49,14 +49,14 @@ but at red: it was grown for that very distress (seeds 82, 119). And it gives to
 a quarter of its margin too much: that fades a little with each look at a ramp (seed 6014)."""
 
 GIVEN_S: Final = 120.0
-"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits: what fits may
-change with every look at a neighbour (simulator, seed 4877)."""
+"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits: what fits
+may change with every look at a neighbour (simulator, seed 4877)."""
 
 CONTENT_S: Final = 3600.0
 """For so long after it gave memory a guest gets nothing for its margin while it works with no more than it did
 then: what it gave went to one who lacked it, or whose balloon did not take it, and would go to and fro with each
-try (simulator, seeds 292, 583, 1303). Were it so while it works with more, or races, a ramp would be met too late: a
-real guest lost its work. (July, steps at 3x, the scarcest hosts: 2 % fewer turns than with two minutes.)"""
+try (simulator, seeds 292, 583, 1303). Were it so while it works with more, or races, a ramp would be met too late:
+a real guest lost its work. (July, steps at 3x, the scarcest hosts: 2 % fewer turns than with two minutes.)"""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -185,9 +185,9 @@ def _wishes(
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
     most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare, and one
-    that gave not at all: the rest would be taken from others to fill it again, who turn for what is but remembered
-    (a tenth of all turns and more on scarce days, and a twentieth). What a guest is still on its way to give, it
-    may keep without a grant: nobody was promised it before it is there.
+    that gave not at all while not everything fits: the rest would be taken from others to fill it again, who turn
+    for what is but remembered (a tenth of all turns and more on scarce days, and a twentieth). What a guest is
+    still on its way to give, it may keep without a grant: nobody was promised it before it is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does

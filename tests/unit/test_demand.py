@@ -174,6 +174,19 @@ def test_acute_distress_is_worth_a_quarter_more_than_it_has() -> None:
     assert helping_itself(Trust.STALE, 3 * GIB).want < 5 * GIB
 
 
+def test_who_lacks_at_every_look_for_a_minute_starves() -> None:
+    squeezed = knowing(squeezed=1)
+    begun = demand(squeezed)
+    assert (begun.starves, begun.memory.lacks_s) == (False, NOW_S)
+    assert demand(replace(squeezed, lacks_s=NOW_S - 59.9)).starves is False
+    still = demand(replace(squeezed, lacks_s=NOW_S - 60))
+    assert (still.starves, still.memory.lacks_s) == (True, NOW_S - 60)
+    assert demand(knowing(distress=SUFFERING)).memory.lacks_s is None, "it suffers no more"
+    assert helping_itself().memory.lacks_s == NOW_S
+    eased = demand(replace(knowing(), lacks_s=NOW_S - 60))
+    assert (eased.starves, eased.memory.lacks_s) == (False, None)
+
+
 def test_distress_and_missed_cache_are_believed_no_further_than_a_quarter_beyond_what_was_touched() -> None:
     assert helping_itself(rss=2 * GIB).want == int(2.5 * GIB)
     assert helping_itself(rss=None).want == 5 * GIB

@@ -270,16 +270,19 @@ def test_who_suffered_lately_and_suffers_no_more_has_no_claim_above_its_entitlem
 
 
 GAVE = Movement(shrunk_s=NOW_S - 119.9)
+GAVE_LONG_AGO = Movement(shrunk_s=NOW_S - 3599.9)
 
 
 def test_who_gave_lately_gets_nothing_for_its_margin_while_it_works_with_no_more_than_then() -> None:
     band = int(0.01 * 4 * GIB)
-    gave = replace(GAVE, worked_with=GIB)
-    assert moved(at(want=3 * GIB, need=GIB + band, movement=gave, margin=2 * GIB), headroom=PLENTY) == STILL
+    gave = replace(GAVE_LONG_AGO, worked_with=GIB)
+    assert moved(at(want=3 * GIB, need=GIB + band, movement=gave, margin=2 * GIB)) == STILL
     more = at(want=3 * GIB, need=GIB + band + 1, movement=gave, margin=2 * GIB)
     assert moved(more) == (3 * GIB, Reason.NEED)
     wanting = at(want=3 * GIB, need=GIB, movement=gave, margin=2 * GIB)
-    long_ago = replace(wanting, movement=replace(gave, shrunk_s=NOW_S - 120))
+    races = replace(wanting.demand, races=True)
+    assert moved(replace(wanting, demand=races)) == (3 * GIB, Reason.NEED)
+    long_ago = replace(wanting, movement=replace(gave, shrunk_s=NOW_S - 3600))
     assert moved(long_ago) == (3 * GIB, Reason.NEED)
     grown_since = replace(wanting, movement=replace(gave, grown_s=NOW_S - 2))
     assert moved(grown_since) == (3 * GIB, Reason.NEED)
@@ -299,12 +302,12 @@ def test_who_gave_gets_nothing_from_the_surplus_for_two_minutes_even_where_every
     assert moved(long_ago, headroom=2 * POOL, fits=True) == (4 * GIB, Reason.FITS)
 
 
-def test_who_gave_is_grown_again_by_three_bands_at_least_unless_it_suffers() -> None:
+def test_who_gave_is_grown_again_by_two_bands_at_least_unless_it_suffers() -> None:
     def lacking(lack: int, *, squeezed: bool = False, suffers: bool = False) -> tuple[int | None, Reason]:
         position = at(want=2 * GIB + lack, need=GIB, movement=GAVE, squeezed=squeezed, suffers=suffers)
         return moved(position, headroom=PLENTY)
 
-    turn = 3 * int(0.01 * 4 * GIB)
+    turn = 2 * int(0.01 * 4 * GIB)
     assert lacking(turn, squeezed=True) == (2 * GIB + turn, Reason.NEED)
     assert lacking(turn - 1, squeezed=True) == STILL
     assert lacking(8 * MIB, suffers=True) == (2 * GIB + 8 * MIB, Reason.DISTRESS)
@@ -315,10 +318,24 @@ def test_who_gave_is_grown_again_by_three_bands_at_least_unless_it_suffers() -> 
 
 def test_a_large_guest_that_is_small_and_squeezed_is_grown_again_by_a_part_of_what_it_has() -> None:
     small = {"actual": 512 * MIB, "need": 512 * MIB, "guarantee": 256 * MIB, "squeezed": True}
-    turn = int(0.1 * 512 * MIB)
+    turn = int(0.05 * 512 * MIB)
     lacking: dict[str, Any] = {**small, "movement": GAVE}
     assert moved(at(want=512 * MIB + turn, **lacking), headroom=PLENTY) == (512 * MIB + turn, Reason.NEED)
     assert moved(at(want=512 * MIB + turn - 1, **lacking), headroom=PLENTY) == STILL
+
+
+def test_who_lacks_but_the_last_of_its_ceiling_does_not_wait_for_ever() -> None:
+    almost = at(4 * GIB - 9 * MIB, want=4 * GIB, need=4 * GIB - 9 * MIB, movement=GAVE, squeezed=True)
+    assert moved(almost, headroom=PLENTY) == (4 * GIB, Reason.NEED)
+
+
+def test_who_starves_beside_memory_that_the_pool_can_spare_waits_for_no_band() -> None:
+    lacking: dict[str, Any] = {"want": 2 * GIB + 9 * MIB, "need": GIB, "movement": GAVE, "squeezed": True}
+    low = int(0.6 * POOL) + 1
+    assert moved(at(**lacking), headroom=PLENTY) == STILL
+    assert moved(at(starves=True, **lacking), headroom=low + 9 * MIB) == (2 * GIB + 9 * MIB, Reason.NEED)
+    assert moved(at(starves=True, **lacking), headroom=low + 9 * MIB - 1) == STILL
+    assert moved(at(starves=True, **{**lacking, "want": 2 * GIB + 7 * MIB}), headroom=PLENTY) == STILL
 
 
 def test_where_everything_fits_all_that_is_free_is_to_spare() -> None:
@@ -362,8 +379,8 @@ def test_who_gave_is_given_back_what_is_enough_and_more_only_where_everything_fi
     assert moved(grown_since, headroom=PLENTY) == (4 * GIB, Reason.NEED)
 
 
-def test_who_gave_and_is_in_no_hurry_waits_until_it_lacks_three_bands_whatever_its_margin() -> None:
-    turn = 3 * int(0.01 * 4 * GIB)
+def test_who_gave_and_is_in_no_hurry_waits_until_it_lacks_two_bands_whatever_its_margin() -> None:
+    turn = 2 * int(0.01 * 4 * GIB)
     gave = at(want=2 * GIB + turn, need=2 * GIB, margin=turn, movement=GAVE)
     assert moved(gave, headroom=PLENTY) == (2 * GIB + turn, Reason.NEED)
     less = at(want=2 * GIB + turn - 1, need=2 * GIB, margin=turn, movement=GAVE)
@@ -605,11 +622,33 @@ def test_who_was_grown_when_it_was_last_moved_gives_to_others_no_page_that_its_m
     assert given(4 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
     for urgent in ("suffers", "squeezed", "races"):
         waiting = at(want=3 * GIB, need=3 * GIB, **{urgent: True})  # type: ignore[arg-type]  # by name
-        assert not given(3 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "three bands at least"
-        assert given(3 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
+        assert not given(2 * int(0.01 * 4 * GIB), grown_s=NOW_S - 900, margin=0), "two bands at least"
+        assert given(2 * int(0.01 * 4 * GIB) + 1, grown_s=NOW_S - 900, margin=0)
     waiting = at(want=3 * GIB, need=3 * GIB)
     assert given(quarter, grown_s=NOW_S - 900, shrunk_s=NOW_S - 800)
     assert given(quarter, grown_s=NOW_S - 59, rung=Rung.RED)
+
+
+def test_to_who_starves_neighbours_give_what_their_dead_bands_would_keep_together() -> None:
+    within = 60 * MIB  # two bands are 82
+    donors = [rich(within, movement=Movement(grown_s=NOW_S - 900), margin=0) for _ in range(3)]
+
+    def given(**waiting: Any) -> list[bool]:
+        lacking = at(**{"want": 3 * GIB, "need": 3 * GIB, "squeezed": True, **waiting})
+        return [target is not None for target, _ in tick(lacking, *donors, headroom=0)[0][1:]]
+
+    assert given() == [False, False, False]
+    assert given(starves=True) == [True, True, True]
+    assert given(starves=True, want=2 * GIB + 2 * within) == [True, True, False], "as many as are needed"
+    assert given(starves=True, entitlement=2 * GIB + within) == [True, False, False], "for what it is due"
+    assert given(starves=True, entitlement=2 * GIB, suffers=True) == [False, False, False]
+
+
+def test_what_comes_already_to_who_starves_is_not_taken_again() -> None:
+    lacking = at(want=2 * GIB + 300 * MIB, need=3 * GIB, squeezed=True, starves=True)
+    coming = on_its_way(3 * GIB, 3 * GIB - 300 * MIB)
+    donor = rich(60 * MIB, movement=Movement(grown_s=NOW_S - 900), margin=0)
+    assert tick(lacking, coming, donor, headroom=0, pool=0)[0][2] == STILL
 
 
 def test_who_was_grown_when_it_was_last_moved_gives_to_the_pool_only_what_it_has_beyond_a_whole_margin() -> (

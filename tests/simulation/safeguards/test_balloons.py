@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from balloond.model import Tick
-from balloond.policy import movement, pace
+from balloond.policy import demand, movement, pace
 from balloond.sim import faults
 from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld, play
@@ -178,6 +178,7 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
         guests = [in_turn(k) for k in range(4)]
         return scenario(guests, total_gib=5.2, step_s=10.0, duration_s=7200.0)
 
+    monkeypatch.setattr(pace, "CONTENT_S", 0.0)  # which alone keeps them from it as well
     whole = play(made())
     wishes = pace._wishes
 
@@ -187,6 +188,23 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
     monkeypatch.setattr(pace, "_wishes", boundless)
     without = play(made())
     assert without.flips > 2 * whole.flips
+
+
+def test_what_neighbours_keep_in_their_dead_bands_starves_a_guest_for_ever_unless_none_counts_after_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        def neighbour(k: int) -> SimGuest:
+            grown = points((0, 0.9), (400 + 20 * k, 0.9), (460 + 20 * k, 4.2))
+            return guest(f"g{k}", grown, maximum=16 * GIB, actual=1.6 * GIB, swap=8.0 * GIB)
+
+        busy = guest("busy", points((0, 0.9), (1500, 0.9), (1520, 7)), maximum=16 * GIB, actual=1.6 * GIB)
+        return scenario([busy, *map(neighbour, range(15))], total_gib=74.2, pool=0.03, duration_s=2700.0)
+
+    whole = play(made())
+    monkeypatch.setattr(demand, "STARVES_S", float("inf"))
+    without = play(made())
+    assert lacked(without, "busy") > 3 * lacked(whole, "busy")
 
 
 def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_of_a_neighbour(
@@ -211,6 +229,7 @@ def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_o
 
     whole = play(made())
     monkeypatch.setattr(pace, "GIVEN_S", 0.0)
+    monkeypatch.setattr(pace, "CONTENT_S", 0.0)
     without = play(made())
     assert without.flips > 1.7 * whole.flips
 
