@@ -13,6 +13,7 @@ from balloond.policy import demand, movement, pace
 from balloond.sim import faults
 from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld, play
+from balloond.sim.random_worlds import world_of
 from balloond.sim.workload import Path
 from balloond.sim.world import SimWorld
 from balloond.units import GIB
@@ -205,6 +206,17 @@ def test_what_neighbours_keep_in_their_dead_bands_starves_a_guest_for_ever_unles
     monkeypatch.setattr(demand, "STARVES_S", float("inf"))
     without = play(made())
     assert lacked(without, "busy") > 3 * lacked(whole, "busy")
+
+
+def test_without_a_pause_before_it_gets_from_the_surplus_what_a_guest_gave_comes_back_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def turns() -> int:
+        return sum(play(world_of(seed)).flips for seed in (80, 119, 583, 1033))
+
+    whole = turns()
+    monkeypatch.setattr(pace, "GIVEN_S", 0.0)
+    assert turns() > 1.2 * whole
 
 
 def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_of_a_neighbour(
