@@ -383,7 +383,8 @@ class Demand:
     in_distress: bool  # it suffers for memory, or did so lately
     suffers: bool  # it did at its newest sample
     squeezed: bool  # next to nothing is usable: what it needs is cut off by what it has
-    starves: bool = False  # for a minute on end it suffered or was squeezed
+    starves: bool = False  # for a minute on end it suffered or was squeezed, and could have more
+    bears_surprise: bool = False  # it can swap, or takes memory back by itself: a jump does not kill it
     races: bool = False  # it grew so fast since its last sample that a margin for quiet times will not do
     overhead: int  # what its QEMU process needs beside the guest's memory
     sampled_s: float | None = (

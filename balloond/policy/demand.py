@@ -151,7 +151,11 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         in_distress=suffering,
         suffers=suffers,
         squeezed=known.squeezed > 0 and guest.actual < ceiling,
-        starves=memory.lacks_s is not None and now_s - memory.lacks_s >= STARVES_S,
+        starves=trust is Trust.FRESH
+        and guest.actual < ceiling
+        and memory.lacks_s is not None
+        and now_s - memory.lacks_s >= STARVES_S,
+        bears_surprise=bool(bears_surprise),
         races=trust is Trust.FRESH and guest.actual < ceiling and outgrows_margin(known, guest.maximum),
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples

@@ -49,14 +49,12 @@ but at red: it was grown for that very distress (seeds 82, 119). And it gives to
 a quarter of its margin too much: that fades a little with each look at a ramp (seed 6014)."""
 
 GIVEN_S: Final = 120.0
-"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits: what fits
-may change with every look at a neighbour (simulator, seed 4877)."""
-
-CONTENT_S: Final = 3600.0
-"""For so long after it gave memory a guest gets nothing for its margin while it works with no more than it did
-then: what it gave went to one who lacked it, or whose balloon did not take it, and would go to and fro with each
-try (simulator, seeds 292, 583, 1303). Were it so while it works with more, or races, a ramp would be met too late:
-a real guest lost its work. (July, steps at 3x, the scarcest hosts: 2 % fewer turns than with two minutes.)"""
+"""For so long after it gave memory a guest gets nothing from the surplus, even where everything fits (what fits
+may change with every look at a neighbour: simulator, seed 4877), nor for its margin while it works with no more
+than it did then, unless it races: what it gave went to one who lacked it, or whose balloon did not take it, and
+would go to and fro with each try (simulator, seeds 292, 583, 1303). Were it so while it works with more, a ramp
+would be met too late: a real guest lost its work. One that bears surprises gets along without that margin for
+good (July, steps at 3x, the scarcest hosts: 2 % of all turns)."""
 
 STEP_GENTLE: Final = 0.10
 STEP_FAST: Final = 0.25
@@ -185,9 +183,10 @@ def _wishes(
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
     most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare, and one
-    that gave not at all while not everything fits: the rest would be taken from others to fill it again, who turn
-    for what is but remembered (a tenth of all turns and more on scarce days, and a twentieth). What a guest is
-    still on its way to give, it may keep without a grant: nobody was promised it before it is there.
+    that gave and bears surprises not at all while not everything fits: the rest would be taken from others to fill
+    it again, who turn for what is but remembered (on scarce days a tenth of all turns and more, and a twentieth
+    more). What a guest is still on its way to give, it may keep without a grant: nobody was promised it before it
+    is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
@@ -197,10 +196,11 @@ def _wishes(
     for i in reached:
         p = positions[i]
         demand = p.demand
+        gets_along = p.gave and demand.bears_surprise
         goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
-        goal = min(goal, max(demand.enough, p.high + (0 if p.gave and not fits else spare)))
+        goal = min(goal, max(demand.enough, p.high + (0 if gets_along and not fits else spare)))
         goal = min(goal, demand.ceiling if p.movable else demand.guarantee)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
@@ -210,7 +210,8 @@ def _wishes(
         urgent = demand.suffers or demand.squeezed or p.deprived
         if not urgent and p.high >= demand.enough:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
-        if not urgent and not demand.races and _is_content(p, now_s):
+        rests = gets_along or (p.gave and now_s - p.movement.shrunk_s < GIVEN_S)
+        if rests and not (urgent or demand.races) and demand.need <= p.movement.worked_with + p.band:
             continue
         if lack < (BAND_LEAST if demand.starves and lack <= spare else _least_growth(p)):
             continue
@@ -218,12 +219,6 @@ def _wishes(
         order = (not (demand.suffers or demand.squeezed), not p.deprived, -lack / demand.ceiling)
         needy.append((*order, i, goal, reason))
     return [(i, goal, reason) for *_, i, goal, reason in sorted(needy)]
-
-
-def _is_content(p: Position, now_s: float) -> bool:
-    """Whether it gave, and works with no more than it did then."""
-    gave = p.gave and now_s - p.movement.shrunk_s < CONTENT_S
-    return gave and p.demand.need <= p.movement.worked_with + p.band
 
 
 def _least_growth(p: Position) -> int:
@@ -255,7 +250,7 @@ def _grant(
             due = max(0, min(goal, max(p.entitlement, p.demand.guarantee)) - p.high)
             granted = grants[i] = min(due, purse.left)
             purse.left -= granted
-            purse.starved += due - granted if p.demand.starves else 0
+            purse.starved += due - granted if p.demand.starves and not p.movement.on_trial else 0
         else:
             granted = goal - p.high if goal - p.high <= purse.there else 0
             made[i] = Move(target=goal, reason=Reason.GUARANTEE) if granted else _STILL[Reason.NO_ROOM]

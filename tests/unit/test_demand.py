@@ -182,6 +182,9 @@ def test_who_lacks_at_every_look_for_a_minute_starves() -> None:
     still = demand(replace(squeezed, lacks_s=NOW_S - 60))
     assert (still.starves, still.memory.lacks_s) == (True, NOW_S - 60)
     assert demand(knowing(distress=SUFFERING)).memory.lacks_s is None, "it suffers no more"
+    assert demand(replace(squeezed, lacks_s=0.0), replace(GUEST, actual=8 * GIB)).starves is False
+    unheard = replace(knowing(trust=Trust.AGING, squeezed=1), lacks_s=0.0)
+    assert demand(unheard).starves is False, "what it lacks now nobody knows"
     assert helping_itself().memory.lacks_s == NOW_S
     eased = demand(replace(knowing(), lacks_s=NOW_S - 60))
     assert (eased.starves, eased.memory.lacks_s) == (False, None)
@@ -239,6 +242,14 @@ def test_a_jump_is_no_reason_to_grow_for_who_can_swap_or_help_itself_but_a_ramp_
     assert demand(jumped, replace(GUEST, deflates_on_oom=True)).enough == GIB + 256 * MIB
     ramp = knowing(growth=300.0 * MIB, lasting=300.0 * MIB, over_s=2.0)
     assert demand(ramp, replace(GUEST, deflates_on_oom=True)).enough == GIB + 900 * MIB
+
+
+def test_who_can_swap_or_help_itself_bears_surprises() -> None:
+    swaps = knowing(swap_left=True)
+    swapped = replace(swaps, hearing=replace(swaps.hearing, swap_out=64 * MIB))
+    assert demand(swapped).bears_surprise is True
+    assert demand(swaps).bears_surprise is False
+    assert demand(knowing(), replace(GUEST, deflates_on_oom=True)).bears_surprise is True
 
 
 def test_a_guest_races_that_would_outgrow_a_margin_for_quiet_times_in_three_samples() -> None:

@@ -270,20 +270,20 @@ def test_who_suffered_lately_and_suffers_no_more_has_no_claim_above_its_entitlem
 
 
 GAVE = Movement(shrunk_s=NOW_S - 119.9)
-GAVE_LONG_AGO = Movement(shrunk_s=NOW_S - 3599.9)
 
 
 def test_who_gave_lately_gets_nothing_for_its_margin_while_it_works_with_no_more_than_then() -> None:
     band = int(0.01 * 4 * GIB)
-    gave = replace(GAVE_LONG_AGO, worked_with=GIB)
+    gave = replace(GAVE, worked_with=GIB)
     assert moved(at(want=3 * GIB, need=GIB + band, movement=gave, margin=2 * GIB)) == STILL
     more = at(want=3 * GIB, need=GIB + band + 1, movement=gave, margin=2 * GIB)
     assert moved(more) == (3 * GIB, Reason.NEED)
     wanting = at(want=3 * GIB, need=GIB, movement=gave, margin=2 * GIB)
     races = replace(wanting.demand, races=True)
     assert moved(replace(wanting, demand=races)) == (3 * GIB, Reason.NEED)
-    long_ago = replace(wanting, movement=replace(gave, shrunk_s=NOW_S - 3600))
+    long_ago = replace(wanting, movement=replace(gave, shrunk_s=NOW_S - 120))
     assert moved(long_ago) == (3 * GIB, Reason.NEED)
+    assert moved(replace(long_ago, demand=replace(wanting.demand, bears_surprise=True))) == STILL
     grown_since = replace(wanting, movement=replace(gave, grown_s=NOW_S - 2))
     assert moved(grown_since) == (3 * GIB, Reason.NEED)
     for urgent in (
@@ -371,9 +371,13 @@ def test_beyond_what_is_enough_one_is_grown_only_by_what_the_pool_has_to_spare()
     assert moved(lacking, headroom=low + 64 * MIB) == (lacking.demand.enough, Reason.NEED)
 
 
-def test_who_gave_is_given_back_what_is_enough_and_more_only_where_everything_fits() -> None:
-    gave = at(want=4 * GIB, need=2 * GIB + 64 * MIB, movement=GAVE)
+def test_who_gave_and_bears_surprises_is_given_back_what_is_enough_and_more_only_where_everything_fits() -> (
+    None
+):
+    gave = at(want=4 * GIB, need=2 * GIB + 64 * MIB, movement=GAVE, bears_surprise=True)
     assert moved(gave, headroom=PLENTY) == (gave.demand.enough, Reason.NEED)
+    frail = replace(gave, demand=replace(gave.demand, bears_surprise=False))
+    assert moved(frail, headroom=PLENTY) == (4 * GIB, Reason.NEED)
     assert moved(gave, headroom=PLENTY, pool=0, fits=True) == (4 * GIB, Reason.NEED)
     grown_since = replace(gave, movement=replace(GAVE, grown_s=NOW_S - 2))
     assert moved(grown_since, headroom=PLENTY) == (4 * GIB, Reason.NEED)
@@ -642,6 +646,7 @@ def test_to_who_starves_neighbours_give_what_their_dead_bands_would_keep_togethe
     assert given(starves=True, want=2 * GIB + 2 * within) == [True, True, False], "as many as are needed"
     assert given(starves=True, entitlement=2 * GIB + within) == [True, False, False], "for what it is due"
     assert given(starves=True, entitlement=2 * GIB, suffers=True) == [False, False, False]
+    assert given(starves=True, movement=ON_TRIAL) == [False, False, False], "nor for more than a trial"
 
 
 def test_what_comes_already_to_who_starves_is_not_taken_again() -> None:

@@ -179,7 +179,6 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
         guests = [in_turn(k) for k in range(4)]
         return scenario(guests, total_gib=5.2, step_s=10.0, duration_s=7200.0)
 
-    monkeypatch.setattr(pace, "CONTENT_S", 0.0)  # which alone keeps them from it as well
     whole = play(made())
     wishes = pace._wishes
 
@@ -241,7 +240,6 @@ def test_without_a_pause_after_it_gave_a_guest_gives_and_takes_with_each_burst_o
 
     whole = play(made())
     monkeypatch.setattr(pace, "GIVEN_S", 0.0)
-    monkeypatch.setattr(pace, "CONTENT_S", 0.0)
     without = play(made())
     assert without.flips > 1.7 * whole.flips
 
