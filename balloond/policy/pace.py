@@ -183,10 +183,9 @@ def _wishes(
 ) -> list[tuple[int, int, Reason]]:  # fmt: skip
     """Who is to be grown for need, up to what, and why: distress first, then broken guarantees, then whoever lacks
     most of its size. Beyond what is enough for now nobody is grown by more than what the pool can spare, and one
-    that gave and bears surprises not at all while not everything fits: the rest would be taken from others to fill
-    it again, who turn for what is but remembered (on scarce days a tenth of all turns and more, and a twentieth
-    more). What a guest is still on its way to give, it may keep without a grant: nobody was promised it before it
-    is there.
+    that bears surprises only where everything fits: the rest would be taken from others to fill it again, who turn
+    for what is but remembered (a sixth of all turns on scarce days). What a guest is still on its way to give, it
+    may keep without a grant: nobody was promised it before it is there.
     Who suffered lately and suffers no more has no claim above its entitlement: memory that it gave would come
     straight back to it (simulator, seed 295).
     At red, where those in distress are shrunk too, nobody is grown above what it would be shrunk to; nor does
@@ -196,11 +195,10 @@ def _wishes(
     for i in reached:
         p = positions[i]
         demand = p.demand
-        gets_along = p.gave and demand.bears_surprise
         goal = demand.want
         if not demand.suffers or rung >= Rung.RED:
             goal = min(goal, max(p.entitlement, demand.guarantee))
-        goal = min(goal, max(demand.enough, p.high + (0 if gets_along and not fits else spare)))
+        goal = min(goal, max(demand.enough, p.high + (spare if fits or not demand.bears_surprise else 0)))
         goal = min(goal, demand.ceiling if p.movable else demand.guarantee)
         if p.movement.on_trial:
             goal = within_trial(goal, p.guest.actual)
@@ -210,8 +208,7 @@ def _wishes(
         urgent = demand.suffers or demand.squeezed or p.deprived
         if not urgent and p.high >= demand.enough:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus
-        rests = gets_along or (p.gave and now_s - p.movement.shrunk_s < GIVEN_S)
-        if rests and not (urgent or demand.races) and demand.need <= p.movement.worked_with + p.band:
+        if not urgent and _rests(p, now_s):
             continue
         if lack < (BAND_LEAST if demand.starves and lack <= spare else _least_growth(p)):
             continue
@@ -219,6 +216,13 @@ def _wishes(
         order = (not (demand.suffers or demand.squeezed), not p.deprived, -lack / demand.ceiling)
         needy.append((*order, i, goal, reason))
     return [(i, goal, reason) for *_, i, goal, reason in sorted(needy)]
+
+
+def _rests(p: Position, now_s: float) -> bool:
+    """Whether it gave, and gets along with what was left: it works with no more than it did then."""
+    lately = now_s - p.movement.shrunk_s < GIVEN_S and not p.demand.races
+    gets_along = p.demand.need <= p.movement.worked_with + p.band
+    return p.gave and gets_along and (lately or p.demand.bears_surprise)
 
 
 def _least_growth(p: Position) -> int:
