@@ -123,7 +123,7 @@ class _Purse:
     there: int  # of the host's memory, whatever the ledger says
     kept: int = 0  # the last of it, only for what guests are entitled to
     unmet: int = 0
-    starved: int = 0  # of it, what those that starve lack of what they are due
+    starved: int = 0  # of it, what those that starve lack of what they are due; for it no dead band counts
     owed: int = 0  # of it, what guests lack of their guarantees
     urgent: bool = False  # whether one that waits suffers, is squeezed or races
 

@@ -179,6 +179,7 @@ def test_grown_to_what_it_remembers_while_memory_is_scarce_a_guest_makes_its_nei
         guests = [in_turn(k) for k in range(4)]
         return scenario(guests, total_gib=5.2, step_s=10.0, duration_s=7200.0)
 
+    monkeypatch.setattr(pace, "_rests", lambda p, now_s: False)  # in this world it keeps them from it as well
     whole = play(made())
     wishes = pace._wishes
 
@@ -205,6 +206,25 @@ def test_what_neighbours_keep_in_their_dead_bands_starves_a_guest_for_ever_unles
     monkeypatch.setattr(demand, "STARVES_S", float("inf"))
     without = play(made())
     assert lacked(without, "busy") > 3 * lacked(whole, "busy")
+
+
+def test_who_would_bear_a_surprise_and_asks_for_its_margin_back_gives_it_to_each_burst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made() -> ScenarioWorld:
+        often = bursts(1.0, 4.5, first_s=400.0, every_s=600.0, lasts_s=200.0, until_s=7200.0)
+        steady = [guest(f"g{k}", 1.8, autodeflate=True) for k in range(4)]
+        busy = guest("bursts", often, maximum=8 * GIB, autodeflate=True)
+        return scenario([busy, *steady], total_gib=13.0, step_s=5.0, duration_s=7200.0)
+
+    whole = play(made())
+    rests = pace._rests
+    monkeypatch.setattr(
+        pace, "_rests", lambda p, now_s: now_s - p.movement.shrunk_s < pace.GIVEN_S and rests(p, now_s)
+    )
+    without = play(made())
+    assert without.flips > 3 * whole.flips
+    assert lacked(without) > lacked(whole)
 
 
 def test_without_a_pause_before_it_gets_from_the_surplus_what_a_guest_gave_comes_back_to_it(
