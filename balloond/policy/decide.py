@@ -259,11 +259,14 @@ def _entitle(views: Sequence[_View], ledger: Ledger, now_s: float) -> tuple[tupl
 
 
 def _claim(view: _View) -> Claim:
-    """What it claims; one on trial no more and no less than what it has, but for what it is asked for to try."""
+    """What it claims; one on trial no more and no less than what it has, but for what it is asked for to try; one
+    that gives slowly no less than what it will have before long."""
     demand, actual = view.demand, view.guest.actual
     levels = [demand.guarantee, demand.need, demand.floor, demand.want, demand.ceiling]
     if view.movement.on_trial:
         levels = [within_trial(level, actual) for level in levels]
+    elif (least := view.movement.least(actual)) > demand.guarantee:
+        levels = [max(level, least) for level in levels]
     guarantee, need, floor, want, ceiling = levels
     return Claim(
         guarantee=guarantee, need=need, floor=floor, want=want, ceiling=ceiling,

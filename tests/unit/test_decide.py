@@ -184,6 +184,22 @@ def test_a_balloon_that_does_not_move_is_put_aside_and_others_give_instead() -> 
     assert len(asked) < len(again) < len(asked) + 40  # tried again, ever more seldom
 
 
+def test_one_that_gives_slowly_is_counted_at_what_it_will_have_before_long() -> None:
+    lab = crowd()
+    slow = lab["g0"]
+    slow.obeys = False
+    lab.run(4)
+    assert lab.verdict("g0").entitlement < 3 * GIB
+    for _ in range(8):
+        slow.actual -= 2 * MIB
+        lab.run(2)
+    slow.actual -= 2 * MIB
+    lab.run(2)
+    assert lab.verdict("g0").entitlement >= slow.actual - 180 * MIB
+    assert lab.verdict("g0").target < slow.actual - 200 * MIB, "and is asked for as much as before"
+    assert sum(lab.verdict(f"g{i}").entitlement for i in range(4)) <= 8 * GIB
+
+
 def test_for_one_that_never_follows_others_soon_keep_what_they_have() -> None:
     lab = crowd()
     lab.run(200)

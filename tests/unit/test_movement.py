@@ -51,6 +51,31 @@ def test_only_a_growth_is_remembered_as_one() -> None:
     assert ask(before, guest(GIB), GIB - 1, Reason.REFILL, 100.0, works_with=GIB // 2).grown_s == 1.0
 
 
+def test_what_a_slow_balloon_will_give_is_told_by_its_latest_rate() -> None:
+    assert (ASKED.rate, ASKED.least(2 * GIB)) == (float("inf"), 0)
+    slow = watch(ASKED, guest(2 * GIB - 8 * MIB), None, 104.0)
+    assert slow.rate == 2 * MIB
+    assert slow.coming(2 * GIB - 8 * MIB, 104.0) == 30 * 2 * MIB
+    assert slow.coming(GIB + 9 * MIB, 104.0) == 9 * MIB
+    assert slow.least(2 * GIB) == 2 * GIB - 180 * 2 * MIB
+    assert slow.least(100 * MIB) == 0
+    quick = watch(slow, guest(2 * GIB - 108 * MIB), None, 105.0)
+    assert (quick.rate, quick.least(2 * GIB)) == (100 * MIB, 0)
+
+
+def test_how_fast_it_gave_counts_while_it_gives_and_no_longer() -> None:
+    slow = watch(ASKED, guest(2 * GIB - 8 * MIB), None, 104.0)
+    assert watch(slow, guest(2 * GIB - 9 * MIB), None, 105.0).rate == 2 * MIB, "no progress worth the name"
+    assert watch(slow, guest(2 * GIB - 16 * MIB), None, 104.0).rate == 2 * MIB, "in no time there is no rate"
+    again = ask(slow, guest(2 * GIB - 8 * MIB), GIB - 1, Reason.NEED, 105.0, works_with=GIB)
+    assert again.rate == 2 * MIB
+    grown = ask(slow, guest(2 * GIB - 8 * MIB), 2 * GIB, Reason.NEED, 105.0, works_with=GIB)
+    assert grown.rate == float("inf")
+    assert watch(grown, guest(2 * GIB - 5 * MIB), None, 106.0).rate == float("inf"), "it gives nothing"
+    assert watch(slow, guest(GIB), None, 105.0).rate == float("inf")
+    assert replace(slow, target=None).least(2 * GIB) == 0
+
+
 def test_a_balloon_at_rest_stays_at_rest() -> None:
     assert watch(Movement(), guest(GIB), None, 100.0) == Movement()
 
