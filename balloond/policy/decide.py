@@ -265,7 +265,7 @@ def _claim(view: _View) -> Claim:
     levels = [demand.guarantee, demand.need, demand.floor, demand.want, demand.ceiling]
     if view.movement.on_trial:
         levels = [within_trial(level, actual) for level in levels]
-    elif (least := view.movement.least(actual)) > demand.guarantee:
+    elif least := view.movement.least(actual):
         levels = [max(level, least) for level in levels]
     guarantee, need, floor, want, ceiling = levels
     return Claim(

@@ -66,7 +66,7 @@ def estimate(
         before.distress, guest, sample,
         moving_to=moving_to, working_set=known.slow, age_s=now_s - hearing.born_s, now_s=now_s,
     )  # fmt: skip
-    lacks = known.squeezed > 0 or (distress.acute and not distress.calm(now_s))
+    lacks = known.squeezed > 0 or distress.suffers(now_s)
     since = now_s if before.lacks_s is None else before.lacks_s
     memory = Memory(
         incarnation=guest.incarnation, hearing=hearing, known=known, distress=distress,
@@ -114,7 +114,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * seen))
     extra = margin(working_set, known, guest.maximum)
     suffering = not distress.calm(now_s)
-    suffers = suffering and distress.acute
+    suffers = distress.suffers(now_s)
     # Who can swap, or take memory back by itself, outlives a jump that it has no memory for; two show a ramp.
     bears_surprise = guest.deflates_on_oom or (
         known.swap_left and (memory.hearing.swap_out or 0) >= SWAPPED_LEAST
@@ -155,7 +155,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
         and guest.actual < ceiling
         and memory.lacks_s is not None
         and now_s - memory.lacks_s >= STARVES_S,
-        bears_surprise=bool(bears_surprise),
+        bears_surprise=bears_surprise,
         races=trust is Trust.FRESH and guest.actual < ceiling and outgrows_margin(known, guest.maximum),
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples

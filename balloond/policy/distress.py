@@ -72,6 +72,10 @@ class Distress:
         """Whether the guest may be shrunk, as far as its suffering is concerned."""
         return self.calm_until_s is None or now_s >= self.calm_until_s
 
+    def suffers(self, now_s: float) -> bool:
+        """Whether it suffered at its newest sample, and is not calm."""
+        return self.acute and not self.calm(now_s)
+
 
 def feel(
     before: Distress,

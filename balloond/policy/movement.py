@@ -22,8 +22,8 @@ STUCK_S: Final = 30.0
 """XAPI's squeezed calls a guest inactive after 5 s and uncooperative after 20."""
 
 SLOW_S: Final = 180.0
-"""What a balloon gives in so long, at its latest rate, is what is counted on when the host is divided: one gave 12
-GiB at 5 MiB a second, and others went without what they were promised for as long (simulator, seed 203092)."""
+"""What a balloon gives in so long, at its latest rate, is what is counted on when the host is divided: one was
+asked for 4 GiB, gave 5 MiB a second, and others lacked what they were promised for as long (seed 203092)."""
 
 ASIDE_S: Final = 60.0
 ASIDE_MOST_S: Final = 3600.0

@@ -289,36 +289,38 @@ def _shrink(
         or rung >= Rung.ORANGE
         or (ledger.headroom < POOL_LOW * ledger.pool / 2 and rung > Rung.GREEN)
     )
-    pressing = rung >= Rung.RED or ledger.headroom < 0
+    bands = TURN_BANDS if purse.urgent else TURN_BANDS_AT_EASE
+    if rung >= Rung.RED or ledger.headroom < 0:
+        bands = 0  # none is worth what is broken
     reason = Reason.DONATE if purse.unmet else Reason.SHORTAGE if rung >= Rung.ORANGE else Reason.REFILL
     givers = [i for i in free if i not in made]
     taken = _take(
         positions, givers, wanted, reason, rung, made,
-        fast=fast, urgent=purse.urgent, pressing=pressing, owed=False, now_s=now_s,
+        fast=fast, bands=bands, owed=False, now_s=now_s,
     )  # fmt: skip
     starved = min(wanted, purse.starved) - taken
     if starved > 0:
         givers = [i for i in free if i not in made]
         taken += _take(
             positions, givers, starved, reason, rung, made,
-            fast=fast, urgent=True, pressing=True, owed=False, now_s=now_s,
+            fast=fast, bands=0, owed=False, now_s=now_s,
         )  # fmt: skip
     owed = min(wanted, purse.owed) - taken
     if owed > 0:
         givers = [i for i in free if made.get(i) in (None, _STILL[Reason.NO_ROOM])]
         _take(
             positions, givers, owed, reason, rung, made,
-            fast=fast, urgent=purse.urgent, pressing=True, owed=True, now_s=now_s,
+            fast=fast, bands=0, owed=True, now_s=now_s,
         )  # fmt: skip
 
 
 def _take(
     positions: Sequence[Position], givers: Sequence[int], wanted: int, reason: Reason, rung: Rung,
-    made: dict[int, Move], *, fast: bool, urgent: bool, pressing: bool, owed: bool, now_s: float,
+    made: dict[int, Move], *, fast: bool, bands: int, owed: bool, now_s: float,
 ) -> int:  # fmt: skip
     """Shrinks these guests by `wanted` bytes in all, or as far as it goes; returns by how much. Those that need
-    not turn for it give first. `urgent`: as in the purse. `pressing`: no dead band is worth what is broken.
-    `owed`: even of what they work with."""
+    not turn for it give first. `bands`: so many dead bands who was grown gives at least; 0: none counts for
+    anybody. `owed`: even of what they work with."""
     donors = []
     for i in givers:
         p = positions[i]
@@ -328,16 +330,15 @@ def _take(
         if grown and (reason is Reason.REFILL or p.demand.in_distress):
             continue
         surplus = p.low - max(p.entitlement, p.demand.guarantee if owed else p.demand.need)
-        least = BAND_LEAST if reason is Reason.DONATE or pressing else p.band
+        least = p.band if bands and reason is not Reason.DONATE else BAND_LEAST
         if p.movement.on_trial:
             if p.low < p.guest.actual:
-                continue  # likewise
+                continue  # what it is tried with stands
             least = BAND_LEAST
-        elif p.grew and not pressing:
-            bands = TURN_BANDS if urgent else TURN_BANDS_AT_EASE
+        elif p.grew and bands:
             part = 1.0 if reason is Reason.REFILL else MARGIN_USED
             least = max(bands * p.band, int(part * p.demand.margin))
-        elif reason is Reason.REFILL and not pressing:
+        elif reason is Reason.REFILL and bands:
             least = max(p.band, int(MARGIN_USED * p.demand.margin))
         if surplus > least:
             donors.append((p.grew, -surplus, i))
