@@ -25,8 +25,21 @@ MOVED: Final = 8 * MIB
 """A balloon that moved by more than this changes at least one of the sizes that a guest tells, which count single
 pages: who tells the very same ones again, newly stamped, tells old ones. No smaller move is ever asked for."""
 
+FOLLOWS: Final = 1 * MIB
+"""A guest's own total that changed as its balloon did, to so much, follows it. Linux without deflate-on-oom counts
+each page that the balloon takes out of its total; with it, and Windows, the total stays as it is."""
+
 SILENT_S: Final = 300.0
 """Past this the guest is counted as its maximum: whatever was known of it is worth nothing."""
+
+
+@value
+class Total:
+    """What a guest told to be its total memory when its balloon was surely at rest."""
+
+    told: int
+    actual: int  # then
+    follows: bool = False  # whether it was seen to change as the balloon did
 
 
 @value
@@ -46,6 +59,7 @@ class Hearing:
     sizes: tuple[int | None, ...] = ()  # of the newest sample, believed or not
     sizes_s: float = 0.0  # when they were told first
     sizes_at: tuple[int, int] | None = None  # of `actual` then; None: they were told again of another size
+    total: Total | None = None  # None: it tells none
 
 
 @value
@@ -94,6 +108,11 @@ def listen(
     elif sizes_at is not None and (low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED):
         sizes_at = None
     believed = sizes_at is not None and _possible(guest, statistics, before, unneeded, high)
+    total = before.total
+    if low < high:
+        low, high = _placed(total, statistics, low, high)
+    elif believed:
+        total = _total(total, statistics, low)
     hearing = Hearing(
         born_s=before.born_s,
         settled=before.settled
@@ -109,6 +128,7 @@ def listen(
         sizes=sizes,
         sizes_s=sizes_s,
         sizes_at=sizes_at,
+        total=total,
     )
     if not believed:
         return hearing, None
@@ -182,6 +202,28 @@ def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tupl
         earlier = track[index - 1][1]
         low, high = min(low, earlier), max(high, earlier)
     return low, high
+
+
+def _total(before: Total | None, statistics: Statistics, actual: int) -> Total | None:
+    """What is known of its total after a sample of a balloon at rest."""
+    told = statistics.untrusted_available
+    if told is None:
+        return None
+    if before is None:
+        return Total(told=told, actual=actual)
+    moved = actual - before.actual
+    together = abs(moved - (told - before.told)) <= FOLLOWS
+    return Total(told=told, actual=actual, follows=together and (before.follows or abs(moved) > MOVED))
+
+
+def _placed(total: Total | None, statistics: Statistics, low: int, high: int) -> tuple[int, int]:
+    """Where in this range the balloon was when the sample was taken, as far as the guest's own total tells. Of a
+    guest that was grown while it grew the range hid all its growth: real ones lost their work to it."""
+    told = statistics.untrusted_available
+    if total is None or not total.follows or told is None:
+        return low, high
+    size = min(max(low, total.actual + told - total.told), high)
+    return size, size
 
 
 def _possible(guest: Guest, statistics: Statistics, before: Hearing, unneeded: int, most: int) -> bool:

@@ -274,6 +274,72 @@ def test_the_target_of_a_moving_balloon_is_within_the_range() -> None:
     assert (growing.low, growing.high) == (GIB, 2 * GIB)
 
 
+KEPT = 50 * MIB  # by the guest's kernel, beside its total
+
+
+def placed(told: int | None, *before: tuple[int, int | None]) -> tuple[int, int]:
+    """Where the balloon is taken to have been at a sample that told this total while it went from 3 to 2 GiB,
+    after samples of these sizes and totals, each at rest."""
+    hearing, now_s = BORN, 0.0
+    for actual, total in before:
+        resting = guest(WALL_S + now_s, actual=actual, usable=GIB + int(now_s), untrusted_available=total)
+        hearing = hear(hearing, replace(resting, statistics=None), now_s)
+        now_s += 10.0
+        assert resting.statistics is not None
+        said = replace(resting.statistics, last_update_s=int(WALL_S + now_s))
+        hearing = hear(hearing, replace(resting, statistics=said), now_s)
+    hearing = hear(hearing, replace(guest(0, actual=3 * GIB), statistics=None), now_s)
+    seen = guest(WALL_S + now_s + 10.0, usable=GIB // 2, untrusted_available=told, rss=4 * GIB)
+    _, sample = listen(seen, hearing, moving_to=None, now_s=now_s + 10.0, wall_s=WALL_S + now_s + 10.0)
+    assert sample is not None
+    return sample.low + GIB // 2, sample.high + GIB // 2
+
+
+FOLLOWED = ((2 * GIB, 2 * GIB - KEPT), (3 * GIB, 3 * GIB - KEPT))
+UNKNOWN = (2 * GIB, 3 * GIB)
+
+
+def test_a_total_that_follows_the_balloon_tells_where_it_was_when_the_sample_was_taken() -> None:
+    assert placed(3 * GIB - KEPT, *FOLLOWED) == (3 * GIB, 3 * GIB)
+    assert placed(2 * GIB - KEPT, *FOLLOWED) == (2 * GIB, 2 * GIB)
+    assert placed(2500 * MIB - KEPT, *FOLLOWED) == (2500 * MIB, 2500 * MIB)
+    assert placed(3 * GIB - KEPT, *FOLLOWED, FOLLOWED[1]) == (3 * GIB, 3 * GIB), "also when it moved long ago"
+    to_a_mib = (2 * GIB, 2 * GIB - KEPT), (3 * GIB, 3 * GIB - KEPT + MIB)
+    assert placed(2 * GIB - KEPT, *to_a_mib) == (2 * GIB, 2 * GIB)
+
+
+def test_no_total_moves_a_guest_out_of_the_range_that_the_host_knows() -> None:
+    assert placed(4 * GIB, *FOLLOWED) == (3 * GIB, 3 * GIB)
+    assert placed(0, *FOLLOWED) == (2 * GIB, 2 * GIB)
+
+
+def test_a_total_is_gone_by_only_once_it_was_seen_to_follow_the_balloon() -> None:
+    assert placed(3 * GIB - KEPT) == UNKNOWN
+    assert placed(3 * GIB - KEPT, FOLLOWED[1]) == UNKNOWN
+    assert placed(3 * GIB, (3 * GIB - 8 * MIB, 3 * GIB - 8 * MIB), (3 * GIB, 3 * GIB)) == UNKNOWN, (
+        "a small move"
+    )
+    assert placed(4 * GIB, (2 * GIB, 4 * GIB), (3 * GIB, 4 * GIB)) == UNKNOWN, (
+        "with deflate-on-oom it never does"
+    )
+    assert placed(None, *FOLLOWED) == UNKNOWN
+    assert placed(3 * GIB, *FOLLOWED, (3 * GIB, None)) == UNKNOWN
+    assert placed(3 * GIB, *FOLLOWED, (3 * GIB, 3 * GIB)) == UNKNOWN, "it changed beside the balloon"
+    just_more = (2 * GIB, 2 * GIB - KEPT), (3 * GIB, 3 * GIB - KEPT + MIB + 1)
+    assert placed(3 * GIB - KEPT, *just_more) == UNKNOWN
+
+
+def test_a_total_in_a_sample_that_is_not_believed_is_not_gone_by() -> None:
+    hearing = BORN
+    for now_s, actual, usable in ((90.0, 2 * GIB, GIB), (110.0, 3 * GIB, 4 * GIB)):
+        seen = guest(WALL_S + now_s, actual=actual, usable=usable, untrusted_available=actual)
+        hearing = hear(hearing, replace(seen, statistics=None), now_s - 5)
+        hearing = hear(hearing, seen, now_s)
+    assert hearing.lying
+    assert hearing.total is not None
+    assert hearing.total.actual == 2 * GIB
+
+
 def test_usable_above_actual_is_possible_while_the_balloon_shrinks_the_guest() -> None:
     first = hear(BORN, guest(WALL_S + 100, actual=3 * GIB, usable=GIB), 100.0)
     seen = guest(WALL_S + 102, actual=GIB, usable=2 * GIB)

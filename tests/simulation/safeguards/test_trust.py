@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from balloond.model import Trust
 from balloond.policy import demand, trust
 from balloond.sim import faults
+from balloond.sim.guest import Voice
 from balloond.sim.play import ScenarioWorld, Story, play
 from balloond.sim.workload import Path
 from balloond.units import GIB, MIB
@@ -50,6 +52,25 @@ def test_without_the_gentle_start_booting_guests_are_shrunk_and_suffer(
     without = play(made())
     assert lacked(whole, "late") == 0
     assert lacked(without, "late") > 0.5
+
+
+def test_without_the_guests_own_total_one_that_grows_while_it_is_grown_goes_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made(rate: int) -> ScenarioWorld:
+        """As three guests of the lab: one grows by so many MiB a second, heard each second."""
+        small: dict[str, Any] = {"maximum": 768 * MIB, "swap": 0.0, "voice": Voice(period_s=1.0)}
+        begin, end = 137 / 1024, 437 / 1024
+        grows = points((0.0, begin), (120.0, begin), (120.0 + 300 / rate, end))
+        idle = [guest(f"idle-{n}", begin, **small) for n in range(2)]
+        return scenario([guest("grows", grows, **small), *idle], total_gib=1.6, duration_s=180.0, step_s=1.0)
+
+    def lacks() -> float:
+        return 1024 * sum(lacked(play(made(rate)), "grows") for rate in (24, 40, 56, 64, 72, 80))
+
+    whole = lacks()
+    monkeypatch.setattr(trust, "_placed", lambda _total, _statistics, low, high: (low, high))
+    assert lacks() > 10 * whole + 50
 
 
 def test_without_the_check_for_impossible_numbers_a_liar_is_shrunk_to_nothing(
