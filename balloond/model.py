@@ -549,7 +549,7 @@ class Decision:
     measures: tuple[Measure, ...] = ()  # after them
     solvency: Solvency | None = None  # None: host or guests are unknown
     merging: MergingVerdict | None = None  # None: no merging in this kernel, or the host could not be read
-    hurry: bool = False  # somebody waits for memory that others are about to give, or races: look again soon
+    hurry: bool = False  # look again soon: somebody waits for what others give, races, or was just missed
     memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
 
 

@@ -106,6 +106,7 @@ def decide(config: Config, previous: Tick | None, snapshot: Snapshot) -> Decisio
         made, hurry = stay(positions), True
     else:
         made, hurry = moves(positions, ledger, standing.rung, pool=kept, fits=fits, now_s=now_s)
+        hurry = hurry or any(v.missed for v in views)
     verdicts, actions = _conclude(views, positions, made, first=known.first, now_s=now_s)
     relief = known.relief(config.mode)
     measures: tuple[Measure, ...] = ()
@@ -149,6 +150,7 @@ class _View:
     movement: Movement
     memory: GuestMemory | None  # of the tick before
     movable: bool  # its balloon may be used at all
+    missed: bool  # it could be read a tick ago and can't now: mostly another caller holds it for a moment
     heard: bool  # False: nobody knows what became of it, though it is not to be left alone for good
 
     @property
@@ -216,6 +218,7 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         movement=movement,
         memory=memory,
         movable=movable,
+        missed=obstacle is Obstacle.UNREADABLE and before is not None and before.obstacle is None,
         heard=movable or (obstacle is not None and not _out_of_hearing(policy, guest, snapshot.wall_s)),
     )
 

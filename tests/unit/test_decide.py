@@ -539,6 +539,20 @@ def test_a_guest_that_could_not_be_read_for_a_moment_is_known_again_when_it_can_
     assert trusts == [Trust.FRESH, Trust.NEW]
 
 
+def test_one_that_could_not_be_read_is_looked_at_again_soon_and_once() -> None:
+    lab = crowd()
+    assert not lab.run(60).decision.hurry
+    lab["g0"].more = {"obstacle": Obstacle.UNREADABLE}
+    assert lab.run().decision.hurry
+    assert not lab.run().decision.hurry, "it hangs"
+    lab["g0"].more = {}
+    assert not lab.run().decision.hurry
+    lab["g0"].more = {"obstacle": Obstacle.IN_JOB}
+    assert not lab.run().decision.hurry
+    lab["g0"].more = {"obstacle": Obstacle.UNREADABLE}
+    assert not lab.run().decision.hurry
+
+
 def test_what_was_asked_of_a_guest_is_forgotten_when_it_must_be_left_alone() -> None:
     lab = crowd()
     lab["g0"].obeys = False
