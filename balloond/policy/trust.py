@@ -38,7 +38,8 @@ class Total:
     """What a guest told to be its total memory when its balloon was surely at rest."""
 
     told: int
-    actual: int  # then
+    actual: int  # then, as the maximum
+    maximum: int
     follows: bool = False  # whether it was seen to change as the balloon did
 
 
@@ -69,6 +70,7 @@ class Sample:
 
     taken_s: float
     elapsed_s: float  # since the believed one before it; 0 for the first
+    size: int  # of the guest then, at most
     usable: int
     unused: int | None  # memory that nobody in the guest has any use for
     low: int
@@ -112,7 +114,7 @@ def listen(
     if low < high:
         low, high = _placed(total, statistics, low, high)
     elif believed:
-        total = _total(total, statistics, low)
+        total = _total(total, guest, statistics.untrusted_available)
     hearing = Hearing(
         born_s=before.born_s,
         settled=before.settled
@@ -136,6 +138,7 @@ def listen(
     return hearing, Sample(
         taken_s=taken_s,
         elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
+        size=high,
         usable=unneeded,
         unused=statistics.untrusted_unused,
         low=max(0, min(low - unneeded, most)),  # nobody needs what it never touched
@@ -204,16 +207,17 @@ def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tupl
     return low, high
 
 
-def _total(before: Total | None, statistics: Statistics, actual: int) -> Total | None:
-    """What is known of its total after a sample of a balloon at rest."""
-    told = statistics.untrusted_available
-    if told is None:
+def _total(before: Total | None, guest: Guest, told: int | None) -> Total | None:
+    """What is known of its total after a sample of a balloon at rest. Memory that is plugged in moves total and
+    `actual` together too."""
+    if told is None or guest.deflates_on_oom:
         return None
-    if before is None:
-        return Total(told=told, actual=actual)
-    moved = actual - before.actual
+    fresh = Total(told=told, actual=guest.actual, maximum=guest.maximum)
+    if before is None or before.maximum != guest.maximum:
+        return fresh
+    moved = guest.actual - before.actual
     together = abs(moved - (told - before.told)) <= FOLLOWS
-    return Total(told=told, actual=actual, follows=together and (before.follows or abs(moved) > MOVED))
+    return replace(fresh, follows=together and (before.follows or abs(moved) > MOVED))
 
 
 def _placed(total: Total | None, statistics: Statistics, low: int, high: int) -> tuple[int, int]:

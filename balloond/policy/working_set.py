@@ -66,7 +66,8 @@ class WorkingSet:
 
 def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     """The working set after one more believed sample."""
-    squeezed = sample.usable < SQUEEZED_SHARE * guest.actual and sample.high >= 0.75 * guest.actual
+    size = min(guest.actual, sample.size)  # it may have been grown since
+    squeezed = sample.usable < SQUEEZED_SHARE * guest.actual and sample.high >= 0.75 * size
     runs = before.squeezed + 1 if squeezed else 0
     at_ease = sample.usable > max(AT_EASE_LEAST, AT_EASE_SHARE * guest.actual)
     out = (sample.swapped_out or 0) - (sample.swapped_in or 0)
@@ -74,7 +75,8 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     believed = min(pent_up, _most_believed(min(guest.actual, touched(guest)), max(1, runs)))
     low, high = sample.low + believed, sample.high + believed
     last = min(max(before.last, low), high) if before.samples else high
-    grew = max(0.0, float(last - before.last)) if before.samples else 0.0
+    # What a squeezed guest was given shows as its growth, which nobody saw: it needed that before.
+    grew = max(0.0, float(last - before.last)) if before.samples and not before.squeezed else 0.0
     fade = exp(-sample.elapsed_s / GROWTH_DECAY_S)
     return WorkingSet(
         last=last,

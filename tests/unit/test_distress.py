@@ -28,6 +28,7 @@ def sample(
     return Sample(
         taken_s=0.0,
         elapsed_s=elapsed_s,
+        size=2 * GIB,
         usable=usable,
         unused=unused,
         low=GIB,

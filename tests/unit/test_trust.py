@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from balloond.model import Guest, GuestCgroup, Statistics, Trust
-from balloond.policy.trust import Hearing, judge, listen, touched
+from balloond.policy.trust import Hearing, Total, judge, listen, touched
 from balloond.units import GIB, MIB
 
 WALL_S = 1_800_000_000.0
@@ -37,7 +37,7 @@ def hear(before: Hearing, seen: Guest, now_s: float, moving_to: int | None = Non
 def test_a_sample_tells_what_is_in_use() -> None:
     hearing, sample = listen(guest(WALL_S + 98), BORN, moving_to=None, now_s=100.0, wall_s=WALL_S + 100)
     assert sample is not None
-    assert (sample.low, sample.high, sample.usable) == (GIB, GIB, GIB)
+    assert (sample.low, sample.high, sample.usable, sample.size) == (GIB, GIB, GIB, 2 * GIB)
     assert (sample.taken_s, sample.elapsed_s) == (98.0, 0.0)
     assert (hearing.sampled_s, hearing.samples, hearing.lying) == (98.0, 1, False)
 
@@ -277,12 +277,14 @@ def test_the_target_of_a_moving_balloon_is_within_the_range() -> None:
 KEPT = 50 * MIB  # by the guest's kernel, beside its total
 
 
-def placed(told: int | None, *before: tuple[int, int | None]) -> tuple[int, int]:
+def placed(told: int | None, *before: tuple[int, int | None], **more: object) -> tuple[int, int]:
     """Where the balloon is taken to have been at a sample that told this total while it went from 3 to 2 GiB,
     after samples of these sizes and totals, each at rest."""
     hearing, now_s = BORN, 0.0
     for actual, total in before:
-        resting = guest(WALL_S + now_s, actual=actual, usable=GIB + int(now_s), untrusted_available=total)
+        resting = guest(
+            WALL_S + now_s, actual=actual, usable=GIB + int(now_s), untrusted_available=total, **more
+        )
         hearing = hear(hearing, replace(resting, statistics=None), now_s)
         now_s += 10.0
         assert resting.statistics is not None
@@ -297,6 +299,7 @@ def placed(told: int | None, *before: tuple[int, int | None]) -> tuple[int, int]
 
 FOLLOWED = ((2 * GIB, 2 * GIB - KEPT), (3 * GIB, 3 * GIB - KEPT))
 UNKNOWN = (2 * GIB, 3 * GIB)
+NONE = Total(told=0, actual=0, maximum=0)
 
 
 def test_a_total_that_follows_the_balloon_tells_where_it_was_when_the_sample_was_taken() -> None:
@@ -327,6 +330,16 @@ def test_a_total_is_gone_by_only_once_it_was_seen_to_follow_the_balloon() -> Non
     assert placed(3 * GIB, *FOLLOWED, (3 * GIB, 3 * GIB)) == UNKNOWN, "it changed beside the balloon"
     just_more = (2 * GIB, 2 * GIB - KEPT), (3 * GIB, 3 * GIB - KEPT + MIB + 1)
     assert placed(3 * GIB - KEPT, *just_more) == UNKNOWN
+
+
+def test_a_total_that_grew_as_memory_was_plugged_in_is_not_seen_to_follow_the_balloon() -> None:
+    plugged = guest(WALL_S + 10.0, untrusted_available=2 * GIB)
+    hearing = hear(BORN, plugged, 10.0)
+    plugged = guest(WALL_S + 20.0, actual=3 * GIB, usable=2 * GIB, untrusted_available=3 * GIB)
+    assert (hear(hear(hearing, replace(plugged, statistics=None), 15.0), plugged, 20.0).total or NONE).follows
+    more = replace(plugged, maximum=5 * GIB)
+    assert not (hear(hear(hearing, replace(more, statistics=None), 15.0), more, 20.0).total or NONE).follows
+    assert placed(3 * GIB - KEPT, *FOLLOWED, deflates_on_oom=True) == UNKNOWN
 
 
 def test_a_total_in_a_sample_that_is_not_believed_is_not_gone_by() -> None:

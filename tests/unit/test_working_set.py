@@ -19,6 +19,7 @@ def sample(low: int, high: int | None = None, elapsed_s: float = 2.0, **more: in
         "swapped_in": 0,
         "swapped_out": 0,
         "faulted": 0,
+        "size": 8 * GIB,
         **more,
     }
     return Sample(
@@ -150,6 +151,21 @@ def test_swap_is_left_where_it_swapped_out_until_it_is_squeezed_and_does_so_no_m
 def test_a_guest_that_has_not_touched_its_memory_is_not_squeezed_whatever_it_says() -> None:
     assert follow(KNOWN, sample(3 * GIB - 1, usable=0), guest()).squeezed == 0
     assert follow(KNOWN, sample(3 * GIB, usable=0), guest()).squeezed == 1
+
+
+def test_a_guest_that_was_grown_since_is_squeezed_by_what_it_had_then() -> None:
+    assert follow(KNOWN, sample(GIB, usable=0, size=GIB), guest(2 * GIB)).squeezed == 1
+    assert follow(KNOWN, sample(GIB, usable=0, size=int(1.4 * GIB)), guest(2 * GIB)).squeezed == 0
+    assert follow(KNOWN, sample(GIB, usable=0, size=2 * GIB), guest(GIB)).squeezed == 1
+
+
+def test_what_a_squeezed_guest_was_given_is_not_seen_as_its_growth() -> None:
+    squeezed = follow(KNOWN, sample(4 * GIB, usable=0), guest())
+    assert squeezed.grew == 3 * GIB
+    given = follow(squeezed, sample(5 * GIB, usable=GIB), guest(6 * GIB))
+    assert (given.last, given.grew, given.lasting) == (5 * GIB, 0, 0)
+    assert given.growth < squeezed.growth
+    assert follow(given, sample(int(5.5 * GIB), usable=GIB), guest(6 * GIB)).grew == GIB // 2
 
 
 def test_what_qemu_needs_for_itself_is_the_least_that_was_ever_seen_of_it() -> None:
