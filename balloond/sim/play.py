@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from balloond.config.settings import Config
-from balloond.loop import turn
+from balloond.loop import pause_s, turn
 from balloond.model import Tick
 from balloond.sim.invariants import Breach, Witness
 from balloond.sim.world import DaemonKilledError, SimWorld
@@ -27,7 +27,7 @@ class ScenarioWorld:
     world: SimWorld
     config: Config
     duration_s: float
-    step_s: float  # simulated seconds between two turns
+    step_s: float  # simulated seconds between two turns that are in no hurry
     steady_from_s: float = float("inf")  # from when on all demand is steady and no fault is left
     title: str = ""
 
@@ -73,14 +73,18 @@ def play(
     scenario: ScenarioWorld, *, digest: bool = False, restart_s: float = 10.0, watcher: Watcher | None = None
 ) -> Story:
     """Plays it to its end. `watcher` is told of each sealed tick; a killed daemon is away for `restart_s`."""
-    world, config, step_s = scenario.world, scenario.config, scenario.step_s
+    world, config = scenario.world, scenario.config
     witness = Witness(config=config, world=world, steady_from_s=scenario.steady_from_s)
     story = Story(short_gib_s={guest.name: 0.0 for guest in world.guests})
     hasher = blake2b(digest_size=16)
     moves = Moves()
     tick: Tick | None = None
     away_until_s = 0.0
-    while world.now_s + step_s <= scenario.duration_s:
+    while True:
+        hurry = tick is not None and tick.decision.hurry
+        step_s = pause_s(scenario.step_s, 0.0, hurry=hurry)
+        if world.now_s + step_s > scenario.duration_s:
+            break
         world.advance(step_s)
         _sum_up(story, world, step_s)
         witness.before()

@@ -5,6 +5,8 @@ A failure here names its seed: `python -m balloond.sim.soak --only SEED` tells a
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from balloond.sim.play import play
@@ -105,6 +107,15 @@ def test_a_world_that_once_broke_a_promise_breaks_none(seed: int) -> None:
     finding = look_at(seed)
     assert finding.crash == ""
     assert [str(breach) for breach in finding.breaches] == []
+
+
+def test_turns_come_as_often_as_the_daemon_takes_them() -> None:
+    made, times = world_of(12), [(0.0, False)]
+    play(made, watcher=lambda world, tick: times.append((world.now_s, tick.decision.hurry)))
+    pauses = {hurry: set[float]() for hurry in (True, False)}
+    for (before_s, hurry), (now_s, _) in pairwise(times):
+        pauses[hurry].add(round(now_s - before_s, 3))
+    assert pauses == {True: {made.step_s / 4}, False: {made.step_s}}
 
 
 @pytest.mark.parametrize("seed", [1, 5, 12])

@@ -32,7 +32,7 @@ def test_without_the_margin_guests_that_grow_are_always_a_step_behind(
             )
             for n in range(4)
         ]
-        return scenario(ramping, total_gib=9.0)
+        return scenario(ramping, total_gib=9.5)
 
     whole = play(made())
     monkeypatch.setattr(demand, "margin", lambda *_, **__: 0)

@@ -69,11 +69,11 @@ def test_without_the_last_part_of_the_pool_a_guest_in_need_waits_for_donors_on_a
 
     def made() -> ScenarioWorld:
         ramp = guest(
-            "ramp", ramps(0.5 * GIB, [(800.0, 3.0 * GIB, 0.05 * GIB)]), swap=0.0, voice=Voice(period_s=5.0)
+            "ramp", ramps(0.5 * GIB, [(800.0, 3.0 * GIB, 0.07 * GIB)]), swap=0.0, voice=Voice(period_s=5.0)
         )
         peak = points((0, 1.5), (200, 1.5), (300, 2.4), (700, 2.4), (710, 1.6))
-        others = [guest(f"g{n}", peak) for n in range(4)]
-        return scenario([ramp, *others], total_gib=11.8, pool=0.2, step_s=5.0, duration_s=1200.0)
+        others = [guest(f"g{n}", peak, balloon=Balloon(speed=0.03 * GIB)) for n in range(4)]
+        return scenario([ramp, *others], total_gib=11.6, pool=0.2, step_s=5.0, duration_s=1200.0)
 
     whole = play(made())
     monkeypatch.setattr(core, "POOL_KEPT", 0.0)

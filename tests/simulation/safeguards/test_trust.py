@@ -63,7 +63,7 @@ def test_without_the_guests_own_total_one_that_grows_while_it_is_grown_goes_with
         begin, end = 137 / 1024, 437 / 1024
         grows = points((0.0, begin), (120.0, begin), (120.0 + 300 / rate, end))
         idle = [guest(f"idle-{n}", begin, **small) for n in range(2)]
-        return scenario([guest("grows", grows, **small), *idle], total_gib=1.6, duration_s=180.0, step_s=1.0)
+        return scenario([guest("grows", grows, **small), *idle], total_gib=1.5, duration_s=180.0, step_s=1.0)
 
     def lacks() -> float:
         return 1024 * sum(lacked(play(made(rate)), "grows") for rate in (24, 40, 56, 64, 72, 80))
