@@ -40,7 +40,11 @@ class Total:
     told: int
     actual: int  # then, as the maximum
     maximum: int
-    follows: bool = False  # whether it was seen to change as the balloon did
+    follows: bool = False  # whether it was seen to change as the balloon does
+
+    def place(self, told: int) -> int:
+        """Where the balloon is when so much is told, if it follows."""
+        return self.actual + told - self.told
 
 
 @value
@@ -111,10 +115,9 @@ def listen(
         sizes_at = None
     believed = sizes_at is not None and _possible(guest, statistics, before, unneeded, high)
     total = before.total
-    if low < high:
-        low, high = _placed(total, statistics, low, high)
-    elif believed:
-        total = _total(total, guest, statistics.untrusted_available)
+    if believed:
+        total = _total(total, guest, statistics.untrusted_available, low, high)
+        low, high = _placed(total, statistics.untrusted_available, low, high)
     hearing = Hearing(
         born_s=before.born_s,
         settled=before.settled
@@ -207,26 +210,25 @@ def _actual_around(track: tuple[tuple[float, int], ...], taken_s: float) -> tupl
     return low, high
 
 
-def _total(before: Total | None, guest: Guest, told: int | None) -> Total | None:
-    """What is known of its total after a sample of a balloon at rest. Memory that is plugged in moves total and
-    `actual` together too."""
+def _total(before: Total | None, guest: Guest, told: int | None, low: int, high: int) -> Total | None:
+    """What is known of its total after one that was told with `actual` in this range. It follows the balloon if it
+    changed, and to within the range. Memory that is plugged in changes both as well."""
     if told is None or guest.deflates_on_oom:
         return None
-    fresh = Total(told=told, actual=guest.actual, maximum=guest.maximum)
+    at_rest = Total(told=told, actual=low, maximum=guest.maximum) if low == high else None
     if before is None or before.maximum != guest.maximum:
-        return fresh
-    moved = guest.actual - before.actual
-    together = abs(moved - (told - before.told)) <= FOLLOWS
-    return replace(fresh, follows=together and (before.follows or abs(moved) > MOVED))
+        return at_rest
+    within = low - FOLLOWS <= before.place(told) <= high + FOLLOWS
+    follows = within and (before.follows or abs(told - before.told) > MOVED)
+    return replace(at_rest or before, follows=follows)
 
 
-def _placed(total: Total | None, statistics: Statistics, low: int, high: int) -> tuple[int, int]:
+def _placed(total: Total | None, told: int | None, low: int, high: int) -> tuple[int, int]:
     """Where in this range the balloon was when the sample was taken, as far as the guest's own total tells. Of a
     guest that was grown while it grew the range hid all its growth: real ones lost their work to it."""
-    told = statistics.untrusted_available
     if total is None or not total.follows or told is None:
         return low, high
-    size = min(max(low, total.actual + told - total.told), high)
+    size = min(max(low, total.place(told)), high)
     return size, size
 
 

@@ -311,9 +311,19 @@ def test_a_total_that_follows_the_balloon_tells_where_it_was_when_the_sample_was
     assert placed(2 * GIB - KEPT, *to_a_mib) == (2 * GIB, 2 * GIB)
 
 
-def test_no_total_moves_a_guest_out_of_the_range_that_the_host_knows() -> None:
-    assert placed(4 * GIB, *FOLLOWED) == (3 * GIB, 3 * GIB)
-    assert placed(0, *FOLLOWED) == (2 * GIB, 2 * GIB)
+def test_a_total_that_no_size_that_the_host_knows_accounts_for_is_not_gone_by() -> None:
+    assert placed(3 * GIB - KEPT + MIB, *FOLLOWED) == (3 * GIB, 3 * GIB), "to the mebibyte"
+    assert placed(3 * GIB - KEPT + MIB + 1, *FOLLOWED) == UNKNOWN
+    assert placed(2 * GIB - KEPT - MIB, *FOLLOWED) == (2 * GIB, 2 * GIB)
+    assert placed(2 * GIB - KEPT - MIB - 1, *FOLLOWED) == UNKNOWN
+
+
+def test_it_is_seen_to_follow_the_balloon_while_that_moves_too() -> None:
+    assert placed(2500 * MIB - KEPT, FOLLOWED[1]) == (2500 * MIB, 2500 * MIB)
+    assert placed(3 * GIB - KEPT - 8 * MIB, FOLLOWED[1]) == UNKNOWN
+    assert placed(3 * GIB - KEPT - 8 * MIB - 1, FOLLOWED[1])[0] == 3 * GIB - 8 * MIB - 1
+    assert placed(GIB, FOLLOWED[1]) == UNKNOWN
+    assert placed(2500 * MIB) == UNKNOWN, "it was never told at rest"
 
 
 def test_a_total_is_gone_by_only_once_it_was_seen_to_follow_the_balloon() -> None:
