@@ -95,7 +95,9 @@ def within_trial(level: int, actual: int) -> int:
 
 
 def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float) -> Movement:
-    """The movement after this look. `outcome`: what became of the action of the tick before, if there was one."""
+    """The movement after this look. `outcome`: what became of the action of the tick before, if there was one. Who
+    took more than it was grown to (deflate-on-oom) has arrived: told of any growth below that, it would give up
+    what it took (seed 301694)."""
     before = _told(before, guest, outcome)
     if before.target is None:
         return before
@@ -104,7 +106,8 @@ def watch(before: Movement, guest: Guest, outcome: Outcome | None, now_s: float)
             return _put_aside(before, now_s, min(ASIDE_S, before.aside_s / 6), withheld=False)
         return replace(before, target=None)
     distance = abs(guest.actual - before.target)
-    if distance <= ARRIVED:
+    helped_itself = before.grown_s > before.shrunk_s and guest.actual > before.target
+    if distance <= ARRIVED or helped_itself:
         return replace(before, target=None, aside_s=ASIDE_S, rate=float("inf"))
     if distance < before.nearest - MIB:
         gives = guest.actual > before.target and now_s > before.progressed_s

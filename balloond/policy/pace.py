@@ -90,12 +90,6 @@ class Position:
         return self.movement.grown_s > self.movement.shrunk_s
 
     @property
-    def gives(self) -> bool:
-        """Whether it is on its way to give. Who has more than it was grown to took that by itself, and would give
-        it up were it told again (seed 301694)."""
-        return self.gave and self.low < self.guest.actual
-
-    @property
     def deprived(self) -> bool:
         """Whether it has less than it was promised, and nothing on its way."""
         return self.high < self.demand.guarantee
@@ -210,7 +204,7 @@ def _wishes(
             goal = within_trial(goal, p.guest.actual)
             if goal < p.guest.actual or p.high > p.guest.actual:
                 continue  # what it is tried with stands, though it helps itself meanwhile (seed 271)
-        lack = goal - (p.low if p.gives else p.high)
+        lack = goal - (p.high if p.high > p.guest.actual else p.low)
         urgent = demand.suffers or demand.squeezed or p.deprived
         if not urgent and p.high >= demand.enough:
             continue  # what it wants beyond is remembered from a peak: that is for the surplus

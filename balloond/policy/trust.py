@@ -35,7 +35,7 @@ SILENT_S: Final = 300.0
 
 @value
 class Total:
-    """What a guest told to be its total memory when its balloon was surely at rest."""
+    """What a guest told to be its total memory when its balloon was at rest, as far as libvirt knew."""
 
     told: int
     actual: int  # then, as the maximum

@@ -53,7 +53,7 @@ class WorkingSet:
     usable: int = 0
     recent: float = 0.0
     slow: float = 0.0
-    grew: float = 0.0  # since the sample before the newest
+    grew: float = 0.0  # since the sample before the newest; 0 where that found it squeezed
     over_s: float = 0.0  # how long that took
     growth: float = 0.0  # from one sample to the next: its recent peak
     lasting: float = 0.0  # likewise, at the rate that it kept up through two samples running
@@ -75,7 +75,8 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     believed = min(pent_up, _most_believed(min(guest.actual, touched(guest)), max(1, runs)))
     low, high = sample.low + believed, sample.high + believed
     last = min(max(before.last, low), high) if before.samples else high
-    # What a squeezed guest was given shows as its growth, which nobody saw: it needed that before.
+    # What a squeezed guest was given would show as its growth, though it needed that before; what it really grew
+    # by can't be told from it.
     grew = max(0.0, float(last - before.last)) if before.samples and not before.squeezed else 0.0
     fade = exp(-sample.elapsed_s / GROWTH_DECAY_S)
     return WorkingSet(

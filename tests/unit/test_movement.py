@@ -130,6 +130,16 @@ def test_only_who_was_asked_to_give_and_did_not_refuses() -> None:
     assert not stuck.refuses(2 * GIB, 191.1)
 
 
+def test_who_took_more_than_it_was_grown_to_has_arrived_and_who_gives_has_not() -> None:
+    grown = ask(Movement(), guest(GIB), 2 * GIB, Reason.NEED, 100.0, works_with=GIB)
+    assert watch(grown, guest(3 * GIB), None, 102.0).target is None
+    assert watch(grown, guest(3 * GIB), None, 102.0).told == 2 * GIB, "its device may go there yet"
+    assert watch(grown, guest(2 * GIB - 5 * MIB), None, 102.0).target == 2 * GIB
+    gave_then = replace(grown, shrunk_s=grown.grown_s)
+    assert watch(gave_then, guest(3 * GIB), None, 102.0).target == 2 * GIB
+    assert watch(ASKED, guest(3 * GIB), None, 102.0).target == GIB
+
+
 def test_a_balloon_that_arrives_has_made_good() -> None:
     grim = replace(ASKED, aside_s=960.0)
     assert grim.on_trial

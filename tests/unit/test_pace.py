@@ -194,9 +194,7 @@ def test_one_on_trial_is_asked_for_no_more_than_a_trial_and_for_that_much_at_lea
 
 
 def test_what_one_is_tried_with_stands_while_it_helps_itself() -> None:
-    trial = replace(
-        ON_TRIAL, target=2 * GIB - 60 * MIB, progressed_s=NOW_S, shrunk_s=NOW_S, reason=Reason.SHORTAGE
-    )
+    trial = replace(ON_TRIAL, target=2 * GIB - 60 * MIB, progressed_s=NOW_S, reason=Reason.SHORTAGE)
     more: dict[str, Any] = {"want": 3 * GIB, "suffers": True, "entitlement": 2 * GIB - 20 * MIB}
     assert moved(at(movement=trial, **more), headroom=0, rung=Rung.RED) == (None, Reason.SHORTAGE)
     assert moved(at(movement=replace(trial, aside_s=60.0), **more), headroom=0, rung=Rung.RED) == (
@@ -456,22 +454,12 @@ def test_who_lacks_most_is_told_by_its_own_size() -> None:
 
 
 def test_what_a_guest_has_not_yet_given_it_may_keep_without_a_grant() -> None:
-    giving = Movement(target=GIB, progressed_s=NOW_S, shrunk_s=NOW_S - 2)
+    giving = Movement(target=GIB, progressed_s=NOW_S)
     turned = at(2 * GIB, want=2 * GIB, movement=giving)
     assert moved(turned, headroom=0) == (2 * GIB, Reason.NEED)
     more = at(2 * GIB, want=3 * GIB, need=3 * GIB, movement=giving)
     assert moved(more, headroom=GIB // 2) == (int(2.5 * GIB), Reason.NEED)
     assert moved(more, headroom=0) == (2 * GIB, Reason.NEED)
-
-
-def test_what_a_guest_took_beyond_what_it_was_grown_to_is_not_asked_back_as_growth() -> None:
-    """Whatever is told to its device anew, it would give up what is above."""
-    grown = Movement(target=GIB, progressed_s=NOW_S, grown_s=NOW_S - 2)
-    helped = at(2 * GIB, want=int(1.5 * GIB), need=int(1.5 * GIB), suffers=True, movement=grown)
-    assert moved(helped)[0] is None
-    more = at(2 * GIB, want=3 * GIB, need=3 * GIB, suffers=True, movement=grown)
-    assert moved(more, headroom=GIB // 2) == (int(2.5 * GIB), Reason.DISTRESS)
-    assert moved(more, headroom=0) == (2 * GIB, Reason.DISTRESS), "it may keep that"
 
 
 def test_what_a_guest_is_about_to_take_already_is_not_granted_twice() -> None:

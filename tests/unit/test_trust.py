@@ -318,6 +318,18 @@ def test_a_total_that_no_size_that_the_host_knows_accounts_for_is_not_gone_by() 
     assert placed(2 * GIB - KEPT - MIB - 1, *FOLLOWED) == UNKNOWN
 
 
+def test_so_much_it_had_at_most_as_far_as_its_total_tells() -> None:
+    hearing = BORN
+    for now_s, size in ((10.0, 2 * GIB), (20.0, 2 * GIB + 100 * MIB), (30.0, 2 * GIB + 200 * MIB)):
+        resting = guest(WALL_S + now_s, actual=size, untrusted_available=size - KEPT)
+        hearing = hear(hear(hearing, replace(resting, statistics=None), now_s - 5.0), resting, now_s)
+        assert hearing.total == Total(told=size - KEPT, actual=size, maximum=4 * GIB, follows=now_s > 10.0)
+    grown = guest(WALL_S + 32.0, actual=3 * GIB, usable=0, untrusted_available=2 * GIB + 200 * MIB - KEPT)
+    _, sample = listen(grown, hearing, moving_to=None, now_s=32.0, wall_s=WALL_S + 32.0)
+    assert sample is not None
+    assert sample.size == 2 * GIB + 200 * MIB
+
+
 def test_it_is_seen_to_follow_the_balloon_while_that_moves_too() -> None:
     assert placed(2500 * MIB - KEPT, FOLLOWED[1]) == (2500 * MIB, 2500 * MIB)
     assert placed(3 * GIB - KEPT - 8 * MIB, FOLLOWED[1]) == UNKNOWN
@@ -349,6 +361,9 @@ def test_a_total_that_grew_as_memory_was_plugged_in_is_not_seen_to_follow_the_ba
     assert (hear(hear(hearing, replace(plugged, statistics=None), 15.0), plugged, 20.0).total or NONE).follows
     more = replace(plugged, maximum=5 * GIB)
     assert not (hear(hear(hearing, replace(more, statistics=None), 15.0), more, 20.0).total or NONE).follows
+
+
+def test_with_deflate_on_oom_no_total_is_gone_by() -> None:
     assert placed(3 * GIB - KEPT, *FOLLOWED, deflates_on_oom=True) == UNKNOWN
 
 

@@ -162,6 +162,8 @@ def test_a_guest_that_was_grown_since_is_squeezed_by_what_it_had_then() -> None:
 def test_what_a_squeezed_guest_was_given_is_not_seen_as_its_growth() -> None:
     squeezed = follow(KNOWN, sample(4 * GIB, usable=0), guest())
     assert squeezed.grew == 3 * GIB
+    still = follow(squeezed, sample(int(4.5 * GIB), usable=0), guest(int(4.5 * GIB)))
+    assert (still.squeezed, still.grew) == (2, 0)
     given = follow(squeezed, sample(5 * GIB, usable=GIB), guest(6 * GIB))
     assert (given.last, given.grew, given.lasting) == (5 * GIB, 0, 0)
     assert given.growth < squeezed.growth
