@@ -80,11 +80,7 @@ def play(
     moves = Moves()
     tick: Tick | None = None
     away_until_s = 0.0
-    while True:
-        hurry = tick is not None and tick.decision.hurry
-        step_s = pause_s(scenario.step_s, 0.0, hurry=hurry)
-        if world.now_s + step_s > scenario.duration_s:
-            break
+    while world.now_s + (step_s := _pause_s(scenario, tick)) <= scenario.duration_s:
         world.advance(step_s)
         _sum_up(story, world, step_s)
         witness.before()
@@ -113,6 +109,10 @@ def play(
     story.digest = hasher.hexdigest() if digest else ""
     story.last = tick
     return story
+
+
+def _pause_s(scenario: ScenarioWorld, tick: Tick | None) -> float:
+    return pause_s(scenario.step_s, 0.0, hurry=tick is not None and tick.decision.hurry)
 
 
 def _sum_up(story: Story, world: SimWorld, elapsed_s: float) -> None:

@@ -6,6 +6,7 @@ them is what it observes, a step old when it takes effect.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -49,7 +50,7 @@ def make_world(worlds: Worlds, overcommit: float, now: list[float]) -> SimWorld:
             name=f"machine-{machine}",
             maximum=int(capacity),
             actual=float(begins),
-            workload=lambda _, number=number: Wish(now[number]),  # type: ignore[misc]  # a default binds it
+            workload=partial(_wants, now, number),
             swap=float(capacity),
             voice=Voice(period_s=STEP_S),
         )
@@ -58,6 +59,10 @@ def make_world(worlds: Worlds, overcommit: float, now: list[float]) -> SimWorld:
         )
     ]
     return SimWorld(host=SimHost(total=int(worlds.totals(overcommit)[0])), guests=guests)
+
+
+def _wants(now: list[float], number: int, now_s: float) -> Wish:
+    return Wish(now[number])
 
 
 def live(world: SimWorld, elapsed_s: float) -> None:
