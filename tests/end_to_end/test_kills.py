@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_killed_at_any_instant_it_takes_up_or_puts_back_and_leaves_nothing_behin
                 hog.hold(HOGGED, rate=400 * MIB)
                 _wait(lambda: arena.pool.limits() != before, 10.0)
             if kind == MOVED:
-                _wait(lambda balloons=balloons: _balloons(others) != balloons, 5.0)  # type: ignore[misc]  # bound at once
+                _wait(partial(_have_moved, others, balloons), 5.0)
             time.sleep(dice.uniform(0.0, 1.2))
             daemon.kill()
             now, steered = arena.pool.limits(), read_ksm_settings(Root())
@@ -79,7 +80,7 @@ def test_killed_at_any_instant_it_takes_up_or_puts_back_and_leaves_nothing_behin
             did.update(
                 limit=any(now[path] != limits.get(path) for path in changed),
                 merging=steered not in (found, merging),
-                balloon=_balloons(others) != balloons,
+                balloon=_have_moved(others, balloons),
             )
         daemon.start()
         until(lambda: daemon.metric("balloond_ticks_total") >= 3, "a few turns")
@@ -97,6 +98,10 @@ def test_killed_at_any_instant_it_takes_up_or_puts_back_and_leaves_nothing_behin
 
 def _balloons(guests: Sequence[Guest]) -> list[int]:
     return [guest.actual for guest in guests]
+
+
+def _have_moved(guests: Sequence[Guest], before: list[int]) -> bool:
+    return _balloons(guests) != before
 
 
 def _wait(condition: Callable[[], bool], at_most_s: float) -> None:

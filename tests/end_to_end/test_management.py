@@ -31,7 +31,7 @@ def arena(lab: Lab) -> Iterator[Arena]:
 
 
 def boot(arena: Arena, count: int = 3, **options: object) -> list[Guest]:
-    return arena.boot_all([Machine(memory=GUEST, **options) for _ in range(count)])  # type: ignore[arg-type]  # by name
+    return arena.boot_all([Machine(memory=GUEST, **options) for _ in range(count)])  # type: ignore[arg-type]  # fields of Machine
 
 
 def actual(daemon: Daemon, guest: Guest) -> float:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,11 @@ def hold(guests: Sequence[Guest], size: int, content: str) -> None:
     for guest in guests:
         guest.hold(size, rate=64 * MIB, content=content)
     for guest in guests:
-        until(lambda guest=guest: guest.report().held == size, "the pages to be written", limit_s=60)  # type: ignore[misc]  # bound at once
+        until(partial(holds, guest, size), "the pages to be written", limit_s=60)
+
+
+def holds(guest: Guest, size: int) -> bool:
+    return guest.report().held == size
 
 
 def rules(arena: Arena, **policy: object) -> list[dict[str, object]]:
