@@ -3,7 +3,7 @@
 Every run has a directory, which says who owns it, and a name, which all of its guests, cgroups and files bear.
 `clear` needs nothing but that name, so a run can be cleared by its owner, by its reaper after the owner was
 killed, or by the next run's `sweep`. It never goes by anything else: what bears no run's name is not ours.
-This module needs neither libvirt nor configuration, so that it works when all else is broken.
+This module needs neither libvirt nor a configuration file, so that it works when all else is broken.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from balloond.host.world import is_noted, put_back_noted
 from balloond.lab import pool
 
 ROOT: Final = Path("/var/lib/balloond-lab")
@@ -67,6 +68,8 @@ def clear(home: Path) -> None:
     """Removes everything that the run made; safe to call again, and when only half of it was ever made."""
     if (home / "processes").exists():
         _end((home / "processes").read_text().splitlines())
+    if is_noted(home / "state"):
+        put_back_noted(home / "state")  # merging is the whole machine's
     pool.remove(home.name)
     for swap in home.glob("*.swap"):
         subprocess.run(["swapoff", str(swap)], capture_output=True, check=False)

@@ -11,10 +11,14 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from balloond.host.files import Root
+from balloond.host.kernel import read_ksm_settings
+from balloond.host.ksm import Merging
 from balloond.lab import leavings
 from balloond.lab.arena import Arena, Lab
 from balloond.lab.domain import Machine
 from balloond.lab.patience import until
+from balloond.model import KsmSettings
 from balloond.units import MIB
 
 pytestmark = pytest.mark.end_to_end
@@ -151,6 +155,16 @@ def test_what_a_dead_run_left_is_swept_and_a_living_one_is_spared(lab: Lab) -> N
     assert not dead.exists()
     assert living.home.exists()
     assert living.pool.memory.is_dir()
+
+
+def test_the_merging_that_a_dead_run_left_on_is_put_back(found: KsmSettings) -> None:
+    dead = leavings.begin()
+    (dead / "state").mkdir()
+    Merging(Root(), dead / "state").set(KsmSettings(run=1, pages_to_scan=4000))
+    (dead / "owner").write_text("1 999")
+    assert read_ksm_settings(Root()) != found
+    assert leavings.sweep() == [dead.name]
+    assert read_ksm_settings(Root()) == found
 
 
 def _names(lab: Lab, run: str) -> list[str]:

@@ -33,8 +33,8 @@ def arena(lab: Lab) -> Iterator[Arena]:
 def at_work(arena: Arena) -> tuple[Guest, list[Guest]]:
     """A guest that has never heard of its balloon, and two that work. All three at their maximum are 500 MiB more
     than the pool."""
-    hog = arena.start(Machine(memory=GUEST, driver=False))
-    others = arena.boot_all([Machine(memory=GUEST) for _ in range(2)])
+    hog = arena.start(Machine(memory=GUEST, driver=False, mergeable=False))
+    others = arena.boot_all([Machine(memory=GUEST, mergeable=False) for _ in range(2)])
     hog.wait()
     for guest in others:
         guest.hold(WORK)

@@ -38,7 +38,7 @@ SPENT = 0.95  # of the swap; the kernel hands it out to each processor in cluste
 
 
 def boot(arena: Arena) -> list[Guest]:
-    return arena.boot_all([Machine(memory=GUEST) for _ in range(COUNT)])
+    return arena.boot_all([Machine(memory=GUEST, mergeable=False) for _ in range(COUNT)])
 
 
 def observer(arena: Arena) -> Daemon:
