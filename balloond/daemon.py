@@ -263,9 +263,7 @@ class Daemon:
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
             self._reloading = True
-        elif (
-            number == signal.SIGALRM or self._stopping
-        ):  # out of time, or out of patience: any instant is safe
+        elif number == signal.SIGALRM or self._stopping:  # out of time or patience: any instant is safe
             self._end_at_once()
         else:
             self._stopping = True

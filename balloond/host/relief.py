@@ -199,9 +199,8 @@ class Relief:
         found = self._root.text(note.file)
         try:
             if found is not None and found.strip() in note.puts:  # else somebody else's, or the guest is gone
-                if note.was.isdecimal() and note.file.endswith(
-                    SOFT_LIMIT_V2
-                ):  # the kernel reclaims down to it
+                if note.was.isdecimal() and note.file.endswith(SOFT_LIMIT_V2):
+                    # The kernel reclaims down to it.
                     result, detail = self._set(uuid, note.file, note.was)
                     if result is not Result.DONE:
                         return result, detail

@@ -193,10 +193,8 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
     movement = watch(
         memory.movement if memory else Movement(), guest, known.outcomes.get(guest.uuid), snapshot.monotonic_s
     )
-    if (
-        memory is not None and memory.incarnation != guest.incarnation
-    ):  # nobody waits for another life's balloon
-        movement = replace(movement, target=None)
+    if memory is not None and memory.incarnation != guest.incarnation:
+        movement = replace(movement, target=None)  # nobody waits for another life's balloon
     if obstacle is None:
         demand = demands.estimate(
             policy, guest, before.demand.memory if before and before.demand else None,

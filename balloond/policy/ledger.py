@@ -37,9 +37,7 @@ class Stake:
         guest = self.guest
         if not guest.in_pool:
             return 0
-        if (
-            guest.obstacle is Obstacle.HUGEPAGES
-        ):  # its memory is set aside already, and counts as the host's own
+        if guest.obstacle is Obstacle.HUGEPAGES:  # set aside already, and counts as the host's own
             return guest.rss or 0
         memory = max(guest.actual, self.target or 0)
         if self._may_return():

@@ -109,11 +109,8 @@ def test_the_shortage_that_is_named_is_the_real_one_within_five_percent(needed: 
 def test_with_the_swap_that_was_named_all_guests_touch_all_their_memory_and_nobody_dies(
     lab: Lab, named: int
 ) -> None:
-    with narrow(lab, named + 16 * MIB) as (
-        guests,
-        daemon,
-        arena,
-    ):  # mkswap's page, and the figures' own drift
+    swap = named + 16 * MIB  # mkswap's page, and the figures' own drift
+    with narrow(lab, swap) as (guests, daemon, arena):
         assert daemon.metric("balloond_host_solvent") == 1
         fill(guests)
         until(lambda: all(is_full(guest) for guest in guests), "the guests to be full", FILL_S)
