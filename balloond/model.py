@@ -124,7 +124,8 @@ class Guest:
     def in_swap(self) -> int:
         """What of it lies in the host's swap, as far as anybody tells. proc(5): the swap of a process leaves out
         shared memory, which its cgroup counts."""
-        return max(self.swapped or 0, (self.cgroup and self.cgroup.swapped) or 0)
+        its_cgroups = (self.cgroup.swapped or 0) if self.cgroup is not None else 0
+        return max(self.swapped, its_cgroups) if self.swapped else its_cgroups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

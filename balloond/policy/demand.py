@@ -15,7 +15,7 @@ from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
 from balloond.model import Demand, Guest, Trust
 from balloond.policy.distress import Distress, feel
 from balloond.policy.trust import NEW_S, Hearing, judge, listen, touched
-from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
+from balloond.policy.working_set import WorkingSet, ahead, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import MIB
 from balloond.value import value
 
@@ -111,15 +111,20 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     guarantee, ceiling = _bounds(policy, guest)
     known, distress = memory.known, memory.distress
     seen = touched(guest)
-    working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * seen))
-    extra = margin(working_set, known, guest.maximum)
+    working_set = known.slow
+    if distress.cache_need:
+        working_set = max(known.slow, min(known.slow + distress.cache_need, DISTRESS_GROWTH * seen))
+    growth = ahead(known)
+    extra = margin(working_set, growth, guest.maximum)
     suffering = not distress.calm(now_s)
     suffers = distress.suffers(now_s)
     # Who can swap, or take memory back by itself, outlives a jump that it has no memory for; two show a ramp.
     bears_surprise = guest.deflates_on_oom or (
         known.swap_left and (memory.hearing.swap_out or 0) >= SWAPPED_LEAST
     )
-    want = max(working_set + extra, squeezed_want(known, min(guest.actual, seen)), guarantee)
+    want = max(working_set + extra, guarantee)
+    if known.squeezed:
+        want = max(want, squeezed_want(known, min(guest.actual, seen)))
     need = known.recent
     pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
     match trust:
@@ -135,9 +140,11 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
             assert_never(trust)
     want = min(int(want), ceiling)
     lacks = memory.lacks_s is not None
-    enough = int(need) + margin(need, known, guest.maximum, jumps=lacks or not bears_surprise)
     if lacks and not (known.pent_up and known.swap_left):
         enough = want  # nobody can see how much
+    else:
+        growth = growth if lacks or not bears_surprise else ahead(known, jumps=False)
+        enough = int(need) + margin(need, growth, guest.maximum)
     return Demand(
         trust=trust,
         working_set=int(working_set),

@@ -72,9 +72,9 @@ class Sample:
     """A believed sample. The guest's demand when it was taken lay between `low` and `high` bytes: the balloon may
     have been moving."""
 
-    taken_s: float
-    elapsed_s: float  # since the believed one before it; 0 for the first
+    elapsed_s: float  # since the believed one before it was taken; 0 for the first
     size: int  # of the guest then, at most
+    touched: int  # by the guest until now, at most
     usable: int
     unused: int | None  # memory that nobody in the guest has any use for
     low: int
@@ -139,9 +139,9 @@ def listen(
         return hearing, None
     most = touched(guest)
     return hearing, Sample(
-        taken_s=taken_s,
         elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
         size=high,
+        touched=most,
         usable=unneeded,
         unused=statistics.untrusted_unused,
         low=max(0, min(low - unneeded, most)),  # nobody needs what it never touched
@@ -215,12 +215,15 @@ def _total(before: Total | None, guest: Guest, told: int | None, low: int, high:
     changed, and to within the range. Memory that is plugged in changes both as well."""
     if told is None or guest.deflates_on_oom:
         return None
-    at_rest = Total(told=told, actual=low, maximum=guest.maximum) if low == high else None
-    if before is None or before.maximum != guest.maximum:
-        return at_rest
-    within = low - FOLLOWS <= before.place(told) <= high + FOLLOWS
-    follows = within and (before.follows or abs(told - before.told) > MOVED)
-    return replace(at_rest or before, follows=follows)
+    follows = False
+    if before is not None and before.maximum == guest.maximum:
+        within = low - FOLLOWS <= before.place(told) <= high + FOLLOWS
+        follows = within and (before.follows or abs(told - before.told) > MOVED)
+        if low != high or (told, low) == (before.told, before.actual):
+            return before if follows is before.follows else replace(before, follows=follows)
+    if low != high:
+        return None
+    return Total(told=told, actual=low, maximum=guest.maximum, follows=follows)
 
 
 def _placed(total: Total | None, told: int | None, low: int, high: int) -> tuple[int, int]:

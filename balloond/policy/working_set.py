@@ -11,7 +11,7 @@ from math import exp
 from typing import Final
 
 from balloond.model import Guest
-from balloond.policy.trust import Sample, touched
+from balloond.policy.trust import Sample
 from balloond.units import GIB, MIB
 from balloond.value import value
 
@@ -66,14 +66,12 @@ class WorkingSet:
 
 def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     """The working set after one more believed sample."""
-    size = min(guest.actual, sample.size)  # it may have been grown since
-    squeezed = sample.usable < SQUEEZED_SHARE * guest.actual and sample.high >= 0.75 * size
-    runs = before.squeezed + 1 if squeezed else 0
-    at_ease = sample.usable > max(AT_EASE_LEAST, AT_EASE_SHARE * guest.actual)
-    out = (sample.swapped_out or 0) - (sample.swapped_in or 0)
-    pent_up = 0 if at_ease else max(0, before.pent_up + out)
-    believed = min(pent_up, _most_believed(min(guest.actual, touched(guest)), max(1, runs)))
-    low, high = sample.low + believed, sample.high + believed
+    runs = before.squeezed + 1 if _squeezed(sample, guest) else 0
+    pent_up = _pent_up(before.pent_up, sample, guest)
+    low, high = sample.low, sample.high
+    if pent_up:
+        believed = min(pent_up, _most_believed(min(guest.actual, sample.touched), max(1, runs)))
+        low, high = low + believed, high + believed
     last = min(max(before.last, low), high) if before.samples else high
     # What a squeezed guest was given would show as its growth, though it needed that before; what it really grew
     # by can't be told from it.
@@ -91,9 +89,23 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
         samples=before.samples + 1,
         overhead=min(before.overhead, _overhead(sample, guest)),
         squeezed=runs,
-        swap_left=bool(sample.swapped_out) or (before.swap_left and not squeezed),
+        swap_left=bool(sample.swapped_out) or (before.swap_left and not runs),
         pent_up=pent_up,
     )
+
+
+def _squeezed(sample: Sample, guest: Guest) -> bool:
+    if sample.usable >= SQUEEZED_SHARE * guest.actual:
+        return False
+    return sample.high >= 0.75 * min(guest.actual, sample.size)  # it may have been grown since
+
+
+def _pent_up(before: int, sample: Sample, guest: Guest) -> int:
+    """What it put into its own swap since it was last at ease."""
+    out = (sample.swapped_out or 0) - (sample.swapped_in or 0)
+    if (not before and out <= 0) or sample.usable > max(AT_EASE_LEAST, AT_EASE_SHARE * guest.actual):
+        return 0
+    return max(0, before + out)
 
 
 def _lasting(before: WorkingSet, grew: float, over_s: float) -> float:
@@ -104,20 +116,26 @@ def _lasting(before: WorkingSet, grew: float, over_s: float) -> float:
     return min(grew / over_s, before.grew / before.over_s) * max(over_s, before.over_s)
 
 
-def margin(working_set: float, known: WorkingSet, maximum: int, *, jumps: bool = True) -> int:
-    """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for growth as fast as
-    its recent peak, where it lasts until memory can be there, else (`jumps`) until that is known; at most a
-    quarter of the guest."""
-    jump = known.growth * (1 + RESPONSE_S / max(RESPONSE_S, known.over_s)) if jumps else 0.0
-    ahead = max(jump, GROWTH_AHEAD * known.lasting)
-    return int(min(max(0.1 * working_set, _least_margin(maximum), ahead), 0.25 * maximum))
+def ahead(known: WorkingSet, *, jumps: bool = True) -> float:
+    """Bytes held ahead for growth as fast as its recent peak, where it lasts until memory can be there, else
+    (`jumps`) until that is known."""
+    lasting = GROWTH_AHEAD * known.lasting
+    if not jumps or not known.growth:
+        return lasting
+    return max(known.growth * (1 + RESPONSE_S / max(RESPONSE_S, known.over_s)), lasting)
+
+
+def margin(working_set: float, growth: float, maximum: int) -> int:
+    """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for this `growth`; at
+    most a quarter of the guest."""
+    return int(min(max(0.1 * working_set, _least_margin(maximum), growth), 0.25 * maximum))
 
 
 def outgrows_margin(known: WorkingSet, maximum: int) -> bool:
     """Whether it grew so fast since the sample before that a margin for quiet times is gone before memory can be
     there; unless that growth is little beside all that it has free, as a large guest's is at any time."""
-    ahead = GROWTH_AHEAD * known.grew
-    return ahead >= _least_margin(maximum) and known.usable < 2 * ahead
+    growth = GROWTH_AHEAD * known.grew
+    return growth >= _least_margin(maximum) and known.usable < 2 * growth
 
 
 def _least_margin(maximum: int) -> int:
@@ -142,7 +160,7 @@ def _overhead(sample: Sample, guest: Guest) -> float:
     guest has free may have been touched before, so it is the least of many looks that tells."""
     if guest.rss is None or sample.unused is None:
         return float("inf")
-    return max(0.0, float(touched(guest) - (guest.actual - sample.unused)))
+    return max(0.0, float(sample.touched - (guest.actual - sample.unused)))
 
 
 def _rise_or_decay(before: float, low: int, high: int, keep: float) -> float:

@@ -26,9 +26,9 @@ def sample(
     usable: int = GIB,
 ) -> Sample:
     return Sample(
-        taken_s=0.0,
         elapsed_s=elapsed_s,
         size=2 * GIB,
+        touched=2 * GIB,
         usable=usable,
         unused=unused,
         low=GIB,

@@ -38,7 +38,7 @@ def test_a_sample_tells_what_is_in_use() -> None:
     hearing, sample = listen(guest(WALL_S + 98), BORN, moving_to=None, now_s=100.0, wall_s=WALL_S + 100)
     assert sample is not None
     assert (sample.low, sample.high, sample.usable, sample.size) == (GIB, GIB, GIB, 2 * GIB)
-    assert (sample.taken_s, sample.elapsed_s) == (98.0, 0.0)
+    assert (sample.touched, sample.elapsed_s) == (touched(guest(WALL_S + 98)), 0.0)
     assert (hearing.sampled_s, hearing.samples, hearing.lying) == (98.0, 1, False)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from balloond.model import Guest
 from balloond.policy.trust import Sample
-from balloond.policy.working_set import WorkingSet, follow, margin, outgrows_margin, squeezed_want
+from balloond.policy.working_set import WorkingSet, ahead, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import GIB, MIB
 
 
@@ -20,10 +20,10 @@ def sample(low: int, high: int | None = None, elapsed_s: float = 2.0, **more: in
         "swapped_out": 0,
         "faulted": 0,
         "size": 8 * GIB,
+        "touched": 8 * GIB,
         **more,
     }
     return Sample(
-        taken_s=0.0,
         elapsed_s=elapsed_s,
         low=low,
         high=low if high is None else high,
@@ -96,12 +96,12 @@ def test_samples_with_no_time_between_them_tell_no_rate() -> None:
 
 def test_the_margin_is_a_tenth_the_least_or_enough_for_growth_and_a_quarter_at_most() -> None:
     quiet = WorkingSet()
-    assert margin(8.0 * GIB, quiet, 16 * GIB) == int(0.8 * GIB)
-    assert margin(0.0, quiet, 2 * GIB) == 256 * MIB
-    assert margin(0.0, quiet, 2 * GIB - 1) == 128 * MIB
-    assert margin(0.0, WorkingSet(growth=200.0 * MIB), 16 * GIB) == 400 * MIB
-    assert margin(0.0, WorkingSet(growth=200.0 * MIB, lasting=200.0 * MIB), 16 * GIB) == 600 * MIB
-    assert margin(8.0 * GIB, WorkingSet(growth=9.0 * GIB), 4 * GIB) == GIB
+    assert margin(8.0 * GIB, ahead(quiet), 16 * GIB) == int(0.8 * GIB)
+    assert margin(0.0, ahead(quiet), 2 * GIB) == 256 * MIB
+    assert margin(0.0, ahead(quiet), 2 * GIB - 1) == 128 * MIB
+    assert margin(0.0, ahead(WorkingSet(growth=200.0 * MIB)), 16 * GIB) == 400 * MIB
+    assert margin(0.0, ahead(WorkingSet(growth=200.0 * MIB, lasting=200.0 * MIB)), 16 * GIB) == 600 * MIB
+    assert margin(8.0 * GIB, ahead(WorkingSet(growth=9.0 * GIB)), 4 * GIB) == GIB
 
 
 def test_what_it_is_given_is_not_taken_for_its_growth() -> None:
@@ -171,13 +171,14 @@ def test_what_a_squeezed_guest_was_given_is_not_seen_as_its_growth() -> None:
 
 
 def test_what_qemu_needs_for_itself_is_the_least_that_was_ever_seen_of_it() -> None:
-    first = follow(KNOWN, sample(GIB, unused=3 * GIB), guest(rss=GIB + 200 * MIB))
+    seen = guest(rss=GIB)
+    first = follow(KNOWN, sample(GIB, unused=3 * GIB, touched=GIB + 200 * MIB), seen)
     assert first.overhead == 200 * MIB
-    wider = follow(first, sample(GIB, unused=3 * GIB), guest(rss=GIB + 900 * MIB))
+    wider = follow(first, sample(GIB, unused=3 * GIB, touched=GIB + 900 * MIB), seen)
     assert wider.overhead == 200 * MIB
-    tight = follow(wider, sample(GIB, unused=3 * GIB), guest(rss=GIB, swapped=50 * MIB))
+    tight = follow(wider, sample(GIB, unused=3 * GIB, touched=GIB + 50 * MIB), seen)
     assert tight.overhead == 50 * MIB
-    assert follow(KNOWN, sample(GIB, unused=0), guest(rss=GIB)).overhead == 0
+    assert follow(KNOWN, sample(GIB, unused=0, touched=GIB), seen).overhead == 0
     assert follow(KNOWN, sample(GIB, unused=GIB), guest()).overhead == float("inf")
     assert follow(KNOWN, sample(GIB), guest(rss=GIB)).overhead == float("inf")
 
