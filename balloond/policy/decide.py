@@ -45,6 +45,8 @@ from balloond.policy.trust import SILENT_S
 from balloond.units import MIB
 from balloond.value import value
 
+UNHEARD: Final = frozenset({Trust.ABSENT, Trust.SILENT})
+
 POOL_KEPT: Final = 0.2
 """The part of the pool that wants may not eat into: growth starts from it while donors still give."""
 
@@ -207,7 +209,7 @@ def _view(config: Config, guest: Guest, known: _Known, snapshot: Snapshot) -> _V
         if obstacle is Obstacle.UNREADABLE and before and before.demand:  # it may be back with the next tick
             demand = replace(demand, memory=before.demand.memory)
         movement = replace(movement, target=None) if movement.target is not None else movement
-    movable = obstacle is None and demand.trust not in (Trust.ABSENT, Trust.SILENT)
+    movable = obstacle is None and demand.trust not in UNHEARD
     return _View(
         guest=guest,
         policy=policy,
@@ -263,15 +265,19 @@ def _claim(view: _View) -> Claim:
     """What it claims; one on trial no more and no less than what it has, but for what it is asked for to try; one
     that gives slowly no less than what it will have before long."""
     demand, actual = view.demand, view.guest.actual
-    levels = [demand.guarantee, demand.need, demand.floor, demand.want, demand.ceiling]
+    guarantee, need, floor = demand.guarantee, demand.need, demand.floor
+    want, ceiling = demand.want, demand.ceiling
     if view.movement.on_trial:
-        levels = [within_trial(level, actual) for level in levels]
+        guarantee, need, floor, want, ceiling = (
+            within_trial(level, actual) for level in (guarantee, need, floor, want, ceiling)
+        )
     elif least := view.movement.least(actual):
-        levels = [max(level, least) for level in levels]
-    guarantee, need, floor, want, ceiling = levels
+        guarantee, need, floor, want, ceiling = (
+            max(level, least) for level in (guarantee, need, floor, want, ceiling)
+        )
     return Claim(
         guarantee=guarantee, need=need, floor=floor, want=want, ceiling=ceiling,
-        shares=view.policy.shares, busy=min(1.0, demand.working_set / max(1, actual)),
+        shares=view.policy.shares, busy=demand.working_set / actual if demand.working_set < actual else 1.0,
     )  # fmt: skip
 
 

@@ -26,6 +26,11 @@ for memory has touched all that it has: one that only said so got all its maximu
 SWAPPED_LEAST: Final = 64 * MIB
 """A guest that swapped out so much since its boot has swap worth the name."""
 
+PRESSING: Final = 1.05
+PRESSING_MORE: Final = 128 * MIB
+"""A floor is so much times what is needed now, and so much more, of a small guest an eighth:
+its kernel needs some to work in."""
+
 STARVES_S: Final = 60.0
 """For so long it was squeezed or suffered with each look: then memory does not come by itself."""
 
@@ -126,7 +131,7 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     if known.squeezed:
         want = max(want, squeezed_want(known, min(guest.actual, seen)))
     need = known.recent
-    pressing = 1.05 * need + min(128 * MIB, guest.maximum // 8)
+    pressing = PRESSING * need + min(PRESSING_MORE, guest.maximum // 8)
     match trust:
         case Trust.FRESH | Trust.AGING | Trust.LYING:
             if suffers:
@@ -145,28 +150,32 @@ def _conclude(policy: GuestPolicy, guest: Guest, memory: Memory, trust: Trust, n
     else:
         growth = growth if lacks or not bears_surprise else ahead(known, jumps=False)
         enough = int(need) + margin(need, growth, guest.maximum)
+    fresh_and_lower = trust is Trust.FRESH and guest.actual < ceiling
     return Demand(
         trust=trust,
         working_set=int(working_set),
         want=want,
-        need=max(guarantee, min(want, int(need))),
-        enough=max(guarantee, min(want, enough)),
-        floor=max(guarantee, min(want, int(pressing))),
+        need=_between(guarantee, int(need), want),
+        enough=_between(guarantee, enough, want),
+        floor=_between(guarantee, int(pressing), want),
         guarantee=guarantee,
         ceiling=ceiling,
         margin=extra,
         in_distress=suffering,
         suffers=suffers,
         squeezed=known.squeezed > 0 and guest.actual < ceiling,
-        starves=trust is Trust.FRESH
-        and guest.actual < ceiling
-        and memory.lacks_s is not None
-        and now_s - memory.lacks_s >= STARVES_S,
+        starves=fresh_and_lower and memory.lacks_s is not None and now_s - memory.lacks_s >= STARVES_S,
         bears_surprise=bears_surprise,
-        races=trust is Trust.FRESH and guest.actual < ceiling and outgrows_margin(known, guest.maximum),
+        races=fresh_and_lower and outgrows_margin(known, guest.maximum),
         overhead=max(guest.overhead, int(min(known.overhead, OVERHEAD_MOST)))
         if known.samples
         else guest.overhead,
         sampled_s=memory.hearing.sampled_s,
         memory=memory,
     )
+
+
+def _between(least: int, size: int, most: int) -> int:
+    """`size` within these bounds, of which the first is the stronger; without the price of min and max."""
+    size = min(size, most)
+    return size if size > least else least

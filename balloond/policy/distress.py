@@ -96,9 +96,9 @@ def feel(
     faulting, rushing = (
         _faults(before, sample, guest.actual, working_set) if sample else (before.faulting, before.rushing)
     )
-    given = max(before.actual, moving_to or 0)
-    helps_itself = guest.deflates_on_oom and before.actual > 0 and guest.actual > given + HELPED_ITSELF
-    suffers = helps_itself or (age_s > SETTLED_S and (faulting >= 2 or rushing))
+    suffers = age_s > SETTLED_S and (faulting >= 2 or rushing)
+    if guest.deflates_on_oom and before.actual > 0:
+        suffers = suffers or guest.actual > max(before.actual, moving_to or 0) + HELPED_ITSELF
     need = before.cache_need * exp(-(now_s - before.learned_s) / CACHE_DECAY_S) if before.cache_need else 0.0
     calm_until_s, calm_s = before.calm_until_s, before.calm_s
     if guest.actual < guest.maximum and (suffers or misses):
@@ -115,7 +115,7 @@ def feel(
         acute=suffers,
         calm_until_s=calm_until_s,
         calm_s=calm_s,
-        cache_need=min(need, CACHE_MOST * guest.maximum),
+        cache_need=min(need, CACHE_MOST * guest.maximum) if need else 0.0,
         learned_s=now_s,
         reads=guest.block_read if guest.block_read is not None else before.reads,
         reads_s=now_s if guest.block_read != before.reads else before.reads_s,

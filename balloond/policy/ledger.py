@@ -19,6 +19,11 @@ from typing import Final
 from balloond.model import Guest, Host, Ledger, Obstacle
 from balloond.value import value
 
+SET_ASIDE: Final = frozenset({Obstacle.HUGEPAGES})
+"""Such a guest's memory counts as the host's own already."""
+
+PINNED: Final = frozenset({Obstacle.LOCKED, Obstacle.PASSTHROUGH, Obstacle.CONFIDENTIAL})
+
 OWN_DECAY_S: Final = 1800.0
 """The host's own use counts at its recent peak, forgotten over half an hour: a backup job comes again."""
 
@@ -37,17 +42,18 @@ class Stake:
         guest = self.guest
         if not guest.in_pool:
             return 0
-        if guest.obstacle is Obstacle.HUGEPAGES:  # set aside already, and counts as the host's own
+        if guest.obstacle in SET_ASIDE:
             return guest.rss or 0
-        memory = max(guest.actual, self.target or 0)
-        if self._may_return():
-            memory = max(memory, guest.maximum)
+        memory = guest.actual
+        if self.target is not None and self.target > memory:
+            memory = self.target
+        if self._may_return() and guest.maximum > memory:
+            memory = guest.maximum
         return max(memory + self.overhead, guest.rss or 0)
 
     def _may_return(self) -> bool:
         """Whether nobody can say that it keeps to its balloon: pinned, or not heard of for long."""
-        pinned = (Obstacle.LOCKED, Obstacle.PASSTHROUGH, Obstacle.CONFIDENTIAL)
-        return self.guest.obstacle in pinned or not self.heard
+        return not self.heard or self.guest.obstacle in PINNED
 
 
 @value

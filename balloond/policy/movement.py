@@ -28,11 +28,11 @@ asked for 4 GiB, gave 5 MiB a second, and others lacked what they were promised 
 ASIDE_S: Final = 60.0
 ASIDE_MOST_S: Final = 3600.0
 
-TRIES: Final = 2
+ON_TRIAL_S: Final = 4 * ASIDE_S
 TRIAL: Final = 64 * MIB
-"""A guest that was put aside so often running is next asked for no more than this, and others give for it no more
-than the smallest move: all its neighbours gave down to what they work with for each try of one whose driver was
-gone, and got it back (simulator, seed 1102)."""
+"""A guest that would next be put aside for so long, which takes two times running, is asked for no more than this,
+and others give for it no more than the smallest move: all its neighbours gave down to what they work with for each
+try of one whose driver was gone, and got it back (simulator, seed 1102)."""
 
 
 @value
@@ -63,7 +63,7 @@ class Movement:
     @property
     def on_trial(self) -> bool:
         """Whether it has followed nothing that it was asked for in its last tries."""
-        return self.aside_s >= ASIDE_S * 2**TRIES
+        return self.aside_s >= ON_TRIAL_S
 
     def refuses(self, actual: int, now_s: float) -> bool:
         """Whether it was asked to give and does not. Who does not take what it was given holds nothing back, nor

@@ -97,11 +97,13 @@ class Position:
     @property
     def high(self) -> int:
         """The most that it may have taken once what it was asked for is reached."""
-        return max(self.guest.actual, self.movement.target or 0)
+        actual, target = self.guest.actual, self.movement.target
+        return target if target is not None and target > actual else actual
 
     @property
     def low(self) -> int:
-        return min(self.guest.actual, self.movement.target or self.guest.actual)
+        actual, target = self.guest.actual, self.movement.target
+        return target if target and target < actual else actual
 
 
 @value

@@ -70,9 +70,9 @@ def claim(guest: Guest) -> GuestClaim:
     guest in them there is only the QEMU process left to count. QEMU's program is in memory once for all guests,
     and a part of the host's own use too.
     """
-    held = HELD.get(guest.obstacle, Held.ORDINARY) if guest.obstacle else Held.ORDINARY
+    held = Held.ORDINARY if guest.obstacle is None else HELD.get(guest.obstacle, Held.ORDINARY)
     held = held if guest.defined else Held.UNKNOWN
-    huge = held is Held.HUGEPAGES
+    huge = guest.obstacle is not None and held is Held.HUGEPAGES
     memory = 0 if huge else max(guest.maximum, guest.actual) + guest.virtio_mem
     has = (guest.rss or 0) - guest.program + (guest.swapped or 0)
     beyond = min(has - (0 if huge else guest.actual + guest.virtio_mem), OVERHEAD_MOST)

@@ -6,6 +6,7 @@ the host knows, and its age is judged. Doubt must never shrink a guest: whatever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -96,12 +97,13 @@ def listen(
     unneeded = _unneeded(statistics) if statistics else None
     if statistics is None or unneeded is None or statistics.last_update_s in (0, before.stamp_s):
         return (before if track is before.track else replace(before, track=track)), None
-    taken_s = min(now_s, now_s - (wall_s - statistics.last_update_s))
+    age_s = wall_s - statistics.last_update_s
+    taken_s = now_s - age_s if age_s > 0 else now_s
     if not before.settled and before.samples == 0 and taken_s <= before.born_s + 1.0:
         # Of its life before: a reset keeps the old numbers, and their stamp is in whole seconds.
         return (before if track is before.track else replace(before, track=track)), None
-    if before.sampled_s is not None:  # a clock that jumps must not make a new sample old
-        taken_s = max(taken_s, before.sampled_s)
+    if before.sampled_s is not None and taken_s < before.sampled_s:
+        taken_s = before.sampled_s  # a clock that jumps must not make a new sample old
     low, high = _actual_around(track, taken_s)
     if moving_to is not None:  # libvirt tells of a moving balloon up to a second late
         low, high = min(low, moving_to), max(high, moving_to)
@@ -109,11 +111,12 @@ def listen(
     again = sizes == before.sizes and unneeded > 0
     sizes_s = before.sizes_s if again else taken_s
     sizes_at = before.sizes_at if again else (low, high)
-    if sizes_at is not None and taken_s - sizes_s <= LATE_S:
-        sizes_at = min(low, sizes_at[0]), max(high, sizes_at[1])
-    elif sizes_at is not None and (low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED):
-        sizes_at = None
-    believed = sizes_at is not None and _possible(guest, statistics, before, unneeded, high)
+    if again and sizes_at is not None:
+        if taken_s - sizes_s <= LATE_S:
+            sizes_at = min(low, sizes_at[0]), max(high, sizes_at[1])
+        elif low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED:
+            sizes_at = None
+    believed = sizes_at is not None and _possible(guest, statistics, sizes, before, unneeded, high)
     total = before.total
     if believed:
         total = _total(total, guest, statistics.untrusted_available, low, high)
@@ -137,15 +140,16 @@ def listen(
     )
     if not believed:
         return hearing, None
-    most = touched(guest)
+    most = touched(guest)  # nobody needs what it never touched
+    lowest = max(0, min(low - unneeded, most))
     return hearing, Sample(
         elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
         size=high,
         touched=most,
         usable=unneeded,
         unused=statistics.untrusted_unused,
-        low=max(0, min(low - unneeded, most)),  # nobody needs what it never touched
-        high=max(0, min(high - unneeded, most)),
+        low=lowest,
+        high=lowest if high == low else max(0, min(high - unneeded, most)),
         swapped_in=_since(statistics.untrusted_swap_in, before.swap_in),
         swapped_out=_since(statistics.untrusted_swap_out, before.swap_out),
         faulted=_since(statistics.untrusted_major_faults, before.major_faults),
@@ -229,15 +233,17 @@ def _total(before: Total | None, guest: Guest, told: int | None, low: int, high:
 def _placed(total: Total | None, told: int | None, low: int, high: int) -> tuple[int, int]:
     """Where in this range the balloon was when the sample was taken, as far as the guest's own total tells. Of a
     guest that was grown while it grew the range hid all its growth: real ones lost their work to it."""
-    if total is None or not total.follows or told is None:
+    if low == high or total is None or not total.follows or told is None:
         return low, high
     size = min(max(low, total.place(told)), high)
     return size, size
 
 
-def _possible(guest: Guest, statistics: Statistics, before: Hearing, unneeded: int, most: int) -> bool:
+def _possible(
+    guest: Guest, statistics: Statistics, sizes: Sequence[int | None], before: Hearing, unneeded: int, most: int
+) -> bool:  # fmt: skip
     """Whether such numbers can be true at all; `most` is the highest that `actual` can have been."""
-    for size in _sizes(statistics):
+    for size in sizes:
         if size is not None and not 0 <= size <= guest.maximum:
             return False
     return (

@@ -33,8 +33,19 @@ sample tells. With three samples' worth guests took from each other with each ju
 of steps at 3x they turned half as often again. With half of one, of nine ramps of real guests that have no swap
 three met their OOM killer; at samples of 2 s this is two of them."""
 
+MARGIN: Final = 0.1
+MARGIN_MOST: Final = 0.25
+MARGIN_LEAST: Final = 256 * MIB
+MARGIN_LEAST_SMALL: Final = 128 * MIB
+SMALL: Final = 2 * GIB
+"""The margin as a share of the working set, at most as a share of the guest, and at least; of a guest smaller than
+the last of these the least is smaller too."""
+
 SQUEEZED_SHARE: Final = 0.02
 """Less than this usable, and the demand that shows is cut off by `actual`: nobody can say how much more it is."""
+
+SQUEEZED_TOUCHED: Final = 0.75
+"""Who has touched less of its size than this has memory left, whatever it says."""
 
 SQUEEZED_GROWTH: Final = 0.25
 """What a squeezed guest is given at first, of its actual size; doubled with each sample that finds it squeezed
@@ -72,10 +83,11 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
     if pent_up:
         believed = min(pent_up, _most_believed(min(guest.actual, sample.touched), max(1, runs)))
         low, high = low + believed, high + believed
-    last = min(max(before.last, low), high) if before.samples else high
+    last = high if low == high or not before.samples else min(max(before.last, low), high)
     # What a squeezed guest was given would show as its growth, though it needed that before; what it really grew
     # by can't be told from it.
-    grew = max(0.0, float(last - before.last)) if before.samples and not before.squeezed else 0.0
+    counts = before.samples > 0 and not before.squeezed and last > before.last
+    grew = float(last - before.last) if counts else 0.0
     fade = exp(-sample.elapsed_s / GROWTH_DECAY_S)
     return WorkingSet(
         last=last,
@@ -97,7 +109,7 @@ def follow(before: WorkingSet, sample: Sample, guest: Guest) -> WorkingSet:
 def _squeezed(sample: Sample, guest: Guest) -> bool:
     if sample.usable >= SQUEEZED_SHARE * guest.actual:
         return False
-    return sample.high >= 0.75 * min(guest.actual, sample.size)  # it may have been grown since
+    return sample.high >= SQUEEZED_TOUCHED * min(guest.actual, sample.size)  # it may have been grown since
 
 
 def _pent_up(before: int, sample: Sample, guest: Guest) -> int:
@@ -128,7 +140,7 @@ def ahead(known: WorkingSet, *, jumps: bool = True) -> float:
 def margin(working_set: float, growth: float, maximum: int) -> int:
     """What is asked for beyond the working set: 10 %, at least 128 or 256 MiB, and enough for this `growth`; at
     most a quarter of the guest."""
-    return int(min(max(0.1 * working_set, _least_margin(maximum), growth), 0.25 * maximum))
+    return int(min(max(MARGIN * working_set, _least_margin(maximum), growth), MARGIN_MOST * maximum))
 
 
 def outgrows_margin(known: WorkingSet, maximum: int) -> bool:
@@ -139,7 +151,7 @@ def outgrows_margin(known: WorkingSet, maximum: int) -> bool:
 
 
 def _least_margin(maximum: int) -> int:
-    return 128 * MIB if maximum < 2 * GIB else 256 * MIB
+    return MARGIN_LEAST_SMALL if maximum < SMALL else MARGIN_LEAST
 
 
 def squeezed_want(known: WorkingSet, actual: int) -> int:

@@ -143,9 +143,10 @@ def costs() -> list[str]:
                 f"{median / 1000:.2f} ms",
                 f"{median / count:.1f} us",
                 f"{taken_us[0] / count:.1f} us",
+                "met" if median <= COST_BAR_US * count else "missed",
             )
         )
-    columns = ("guests", "decide", "a guest", "a guest at best")
+    columns = ("guests", "decide", "a guest", "a guest at best", "bar")
     return [
         *aligned(columns, lines),
         "",
