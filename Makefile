@@ -12,12 +12,12 @@ help:
 	@echo "                 6 to 25 minutes, and 5 more the first time; see docs/real-hosts.md"
 	@echo "make test-host-self-test  the same host with its unit broken on purpose, which must be found out; 15 minutes"
 	@echo "make check       lint and types alone"
-	@echo "make unit        all tests that need no guests"
+	@echo "make unit        all tests that need none of the lab's guests"
 	@echo "make end-to-end  the tests on real guests alone"
-	@echo "make coverage    unit tests; fails where they leave out a branch of units, value, model, config or policy"
+	@echo "make coverage    unit tests; fails where they leave out a branch of the pure core"
 	@echo "make mutation    changes the pure floors in thousands of ways, and fails where tests notice too few; half an hour"
 	@echo "make bench       the policy against its bars, on BENCH_DAYS=$(BENCH_DAYS) days of real machines; what a decision,"
-	@echo "                 a tick and the daemon cost; fails where a bar is missed; see docs/benchmark.md"
+	@echo "                 a tick and the daemon cost; fails where a bar on memory is missed; see docs/benchmark.md"
 
 .venv/ready: tools/bootstrap pyproject.toml
 	PYTHON=$(PYTHON) tools/bootstrap

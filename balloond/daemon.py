@@ -292,7 +292,7 @@ class Daemon:
         config = self._settings.current
         self._put_back()
         ends_s = time.monotonic() + FAREWELL_S
-        actions = farewell(config, last) if last is not None and config.mode is Mode.ACTIVE else ()
+        actions = farewell(last) if last is not None and config.mode is Mode.ACTIVE else ()
         for done, action in enumerate(actions):
             if time.monotonic() >= ends_s:
                 self._log.warning("no time was left for a farewell to all", guests=len(actions) - done)

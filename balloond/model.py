@@ -1,9 +1,9 @@
 """What are the nouns?
 
-The values that flow from observing to publishing: Snapshot -> Demand -> Plan -> Actions -> Outcomes, sealed
-into one Tick. Everything here is immutable and knows nothing of clocks, files or libvirt. Memory is bytes,
-time is seconds; `monotonic_s` counts from an arbitrary start and never jumps, `wall_s` is the epoch's.
-Whatever a guest reported is named `untrusted_…`: `policy.demand` alone may look at it.
+The values that flow from observing to publishing: Snapshot -> Demand -> Division -> Moves -> Actions -> Outcomes,
+sealed into one Tick. Everything here is immutable and knows nothing of clocks, files or libvirt. Memory is bytes,
+time is seconds; `monotonic_s` counts from an arbitrary start and never jumps, `wall_s` is the epoch's. Whatever a
+guest reported is named `untrusted_…`: in the core only `policy.demand`, and what it joins, may look at it.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Trust(enum.StrEnum):
 
     FRESH = "fresh"  # may shrink and grow
     AGING = "aging"  # may grow, may not shrink
-    STALE = "stale"  # may grow by its resident size only
+    STALE = "stale"  # may grow, up to what it wanted or has touched
     SILENT = "silent"  # held at actual, counted as its maximum
     NEW = "new"  # booted a moment ago; held until it has settled
     ABSENT = "absent"  # its driver never reported usable numbers
@@ -285,7 +285,7 @@ class Reason(enum.StrEnum):
     OBSTACLE = "left-alone"
     STUCK = "balloon-stuck"
     FROZEN = "host-unknown"  # host numbers or libvirt lost: nothing moves
-    SETTLING = "settling"  # a new guest, or one that has just been given memory
+    SETTLING = "settling"  # a new guest; all of them for a daemon that has just started
     FAREWELL = "farewell"  # the daemon stops and leaves the guest safe
 
 
@@ -454,7 +454,7 @@ def _say(verdict: Verdict) -> str:
         case Reason.FROZEN:
             return f"the host or libvirt cannot be read: frozen at {target}"
         case Reason.SETTLING:
-            return f"new here: held at {has} until its numbers settle"
+            return f"watched since a moment ago: held at {has} until its numbers settle"
         case Reason.FAREWELL:
             return f"the daemon stops: left with {target}"
         case _:
@@ -551,7 +551,7 @@ class Decision:
     solvency: Solvency | None = None  # None: host or guests are unknown
     merging: MergingVerdict | None = None  # None: no merging in this kernel, or the host could not be read
     hurry: bool = False  # look again soon: somebody waits for what others give, races, or was just missed
-    memory: Any = field(default=None, repr=False)  # policy.decide.Memory: the host's side
+    memory: Any = field(default=None, repr=False)  # policy.decide.HostMemory: the host's side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

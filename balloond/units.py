@@ -15,6 +15,9 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 TIB: Final = 1024 * GIB
 
+LARGEST_MEMORY: Final = 4096 * TIB
+"""The most that an x86-64 processor can address: 52 bits (AMD64 manual, volume 2, 5.1)."""
+
 PAGE: Final = 4 * KIB  # x86-64's base page, and the balloon's unit in the virtio specification, 5.5
 
 _SIZES: Final = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
@@ -25,12 +28,17 @@ _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z%]*)", re.ASCII)
 def parse_size(text: str) -> int:
     """Bytes in a size such as `2GiB` or `512 MiB`.
 
-    Raises ValueError, whose text says what would be right, on a missing or unknown unit.
+    Raises ValueError, whose text says what would be right, on a missing or unknown unit, and on more than
+    LARGEST_MEMORY.
     """
     number, unit = _split(text, "a size with its unit, such as 2GiB or 512MiB")
     if unit not in _SIZES:
         wanted = f"{text}MiB or {text}GiB" if not unit else "one of B, KiB, MiB, GiB, TiB"
         raise ValueError(f"{text!r} has {f'unit {unit!r}' if unit else 'no unit'}; write {wanted}")
+    if number * _SIZES[unit] > LARGEST_MEMORY:
+        raise ValueError(
+            f"{number:.6g}{unit} is more than any machine has; {LARGEST_MEMORY // TIB}TiB are the most"
+        )
     return int(number * _SIZES[unit])
 
 

@@ -87,8 +87,8 @@ _POLICY: Final = (
         name="shares",
         kind=kinds.SHARES,
         default="1000",
-        words="The weight with which what is left over the guarantees is divided: twice the shares, "
-        "twice the claim. Raise it for guests that should win when memory is short.",
+        words="The weight with which what is left is divided, over what all need, or over what all want: "
+        "twice the shares, twice as much of it. Raise it for guests that should win when memory is short.",
     ),
     Key(
         name="manage",

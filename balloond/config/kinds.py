@@ -16,10 +16,7 @@ from typing import Final
 
 from balloond.config.problems import quote
 from balloond.config.settings import SMALLEST_GUEST, Amount, KsmMode, Listen, Mode
-from balloond.units import TIB, format_size, parse_duration, parse_share, parse_size
-
-LARGEST_MEMORY: Final = 4096 * TIB
-"""The most that an x86-64 processor can address: 52 bits (AMD64 manual, volume 2, 5.1)."""
+from balloond.units import format_size, parse_duration, parse_share, parse_size
 
 SHORTEST_INTERVAL_S: Final = 0.5
 """libvirt announces balloon changes at most once a second, so that looking more often shows nothing new."""
@@ -322,6 +319,4 @@ def _bounded_size(size: int, least: int) -> int:
         raise ValueError("a size of 0 is nothing")
     if size < least:
         raise ValueError(f"{format_size(size)} is less than {format_size(least)}, the least for any guest")
-    if size > LARGEST_MEMORY:
-        raise ValueError(f"{format_size(size)} is more than any machine has")
     return size

@@ -6,14 +6,13 @@ rest by shares. Never more than is free, and never a shrink: the host is left so
 
 from __future__ import annotations
 
-from balloond.config.settings import Config
 from balloond.model import Reason, SetTarget, Tick
 from balloond.policy.allocate import Claim, divide
 from balloond.policy.pace import BAND_LEAST
 from balloond.units import MIB
 
 
-def farewell(config: Config, last: Tick) -> tuple[SetTarget, ...]:
+def farewell(last: Tick) -> tuple[SetTarget, ...]:
     """The targets to set at exit, those that lack most first; empty where nothing is known of the host."""
     ledger = last.decision.ledger
     if ledger is None:

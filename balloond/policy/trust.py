@@ -116,7 +116,7 @@ def listen(
             sizes_at = min(low, sizes_at[0]), max(high, sizes_at[1])
         elif low > sizes_at[1] + MOVED or high < sizes_at[0] - MOVED:
             sizes_at = None
-    believed = sizes_at is not None and _possible(guest, statistics, sizes, before, unneeded, high)
+    believed = sizes_at is not None and _possible(guest, statistics, before, sizes, unneeded, high)
     total = before.total
     if believed:
         total = _total(total, guest, statistics.untrusted_available, low, high)
@@ -166,7 +166,9 @@ def judge(guest: Guest, hearing: Hearing, *, now_s: float, interval_s: float) ->
     if hearing.samples == 0:
         if now_s - hearing.born_s < NEW_S:
             return Trust.NEW
-        return Trust.LYING if hearing.lying else Trust.ABSENT
+        if not hearing.lying:
+            return Trust.ABSENT
+        return Trust.LYING if now_s - hearing.born_s <= SILENT_S else Trust.SILENT
     assert hearing.sampled_s is not None  # noqa: S101  (set together with samples)
     if not hearing.settled and now_s - hearing.born_s < NEW_S:
         return Trust.NEW
@@ -240,7 +242,7 @@ def _placed(total: Total | None, told: int | None, low: int, high: int) -> tuple
 
 
 def _possible(
-    guest: Guest, statistics: Statistics, sizes: Sequence[int | None], before: Hearing, unneeded: int, most: int
+    guest: Guest, statistics: Statistics, before: Hearing, sizes: Sequence[int | None], unneeded: int, most: int
 ) -> bool:  # fmt: skip
     """Whether such numbers can be true at all; `most` is the highest that `actual` can have been."""
     for size in sizes:

@@ -21,6 +21,7 @@ from typing import Final
 from balloond.loop import turn
 from balloond.model import Tick
 from balloond.policy.decide import decide
+from balloond.sim import arguments
 from balloond.sim.compare import CONFIG, Case, Row, compare, rows, with_bounds
 from balloond.sim.guest import SimGuest, Voice, Wish
 from balloond.sim.policies import BALLOOND, PEERS
@@ -47,10 +48,10 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Prints the tables; returns the exit status: 1 where real machines miss a bar, 2 where the trace can't be
     used."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(words)
     file = trace_file()
     try:
         trace = synthesize(options.days, seed=SEED) if file is None else load(file)
@@ -192,10 +193,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m balloond.sim.bench", description="The bars' table, and the cost of a decision."
     )
     parser.add_argument(
-        "--days", type=float, default=float(os.environ.get("BENCH_DAYS", "2")),
+        "--days", type=arguments.days, default=os.environ.get("BENCH_DAYS", "2"),
         help="of the trace (default: BENCH_DAYS, else 2; the full figure takes 14)",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, help="processes (default: one a processor)")
+    parser.add_argument("--jobs", type=arguments.jobs, help="processes (default: one a processor)")
     return parser
 
 

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
-import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from balloond.config.problems import ConfigError, escape
+from balloond.config.problems import ConfigError, escape, quote
 from balloond.config.read import load as load_config
 from balloond.config.settings import Config, Mode
-from balloond.sim import report
+from balloond.sim import arguments, report
 from balloond.sim.policies import BALLOOND, BOUNDS, PEERS, POLICIES, WORDS
+from balloond.sim.processes import WorkerLostError
 from balloond.sim.progress import Progress
 from balloond.sim.table import aligned
 
@@ -33,13 +37,12 @@ if TYPE_CHECKING:
 
 EXIT_OK: Final = 0
 EXIT_WRONG: Final = 2
+EXIT_BUG: Final = 70  # as of the other commands: a bug, or what came out could not be written
 EXIT_INTERRUPTED: Final = 130
 
 RAMPS: Final = ("linear", "step")
 SCHEMA: Final = 1
 """Of --json; it grows by one when a field changes its meaning or goes."""
-
-MOST_DAYS: Final = 366.0
 
 OVERCOMMITS: Final = (1.5, 2.0, 3.0)
 SEED: Final = 1
@@ -73,8 +76,11 @@ examples:
   balloonctl simulate mine.yaml --policy balloond,script
 
 exit status:
-  0  done
-  2  an option, a trace or a scenario is wrong, or the report can't be written
+  0    done
+  2    an option, a trace or a scenario is wrong, or the report can't be written
+  70   a bug, with its trace; a process that shared the work was killed; or the
+       figures could not be written
+  130  it was interrupted
 
 see also:
   docs/benchmark.md""".format(policies="\n".join(f"  {name:<12}{words}" for name, words in WORDS.items()))
@@ -92,33 +98,74 @@ class Told:
     page: report.Page
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Carries out the command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    if sys.stderr is None:  # it was closed; its number must not go to the next file
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  (for as long as the process lives)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names may hold anything
+    options = _parser().parse_args(given)
     try:
         _check(options)
-        told = _scenario(options) if options.scenario is not None else _trace(options)
+        with _terminable():
+            told = _scenario(options) if options.scenario is not None else _trace(options)
     except ConfigError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            _complain(str(problem))
         return EXIT_WRONG
     except WrongError as error:
         _say(str(error))
         return EXIT_WRONG
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
         return EXIT_INTERRUPTED
+    except WorkerLostError as error:
+        _say(str(error))
+        return EXIT_BUG
+    except (
+        Exception
+    ):  # whatever it is, it is our own bug; Python would end with 1, which elsewhere is a judgement
+        _complain(traceback.format_exc().rstrip())
+        return EXIT_BUG
+    written, printed = _write(options.report, told.page), _print(told.text)
+    return written or printed
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM then ends the processes that share the work as well."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        print(told.text, flush=True)
-    except BrokenPipeError:  # `balloonctl simulate | head` has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (Python flushes stdout once more at exit)
-    if options.report is None:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(path: Path | None, page: report.Page) -> int:
+    """The page first: an hour's work may not be lost with a terminal. Returns the exit status."""
+    if path is None:
         return EXIT_OK
     try:
-        report.write(options.report, report.render(told.page))
+        report.write(path, report.render(page))
     except OSError as error:
-        _say(f"{escape(str(options.report))}: {error.strerror}")
+        _say(f"the report can't be written: {escape(str(path))}: {error.strerror}")
         return EXIT_WRONG
+    return EXIT_OK
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (Python flushes stdout once more at exit)
+        if isinstance(error, BrokenPipeError):  # `balloonctl simulate | head` has seen enough
+            return EXIT_OK
+        _say(f"the figures could not be written: {error.strerror}")
+        return EXIT_BUG
     return EXIT_OK
 
 
@@ -134,10 +181,23 @@ def _check(options: argparse.Namespace) -> None:
     if options.config is not None and BALLOOND not in policies:
         raise WrongError("--config is balloond's, and --policy leaves balloond out; leave one of them out")
     if options.report is not None:
+        told = escape(str(options.report))
         try:
             report.check(options.report)
         except OSError as error:
-            raise WrongError(f"{escape(str(options.report))}: {error.strerror}") from error
+            raise WrongError(
+                f"--report {told}: {error.strerror}; name a file in a folder that may be written"
+            ) from error
+        for name in (options.trace, options.config, options.scenario):
+            if name is not None and _is_same(options.report, Path(name)):
+                raise WrongError(f"--report {told} is what is read as well; name another file")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _tried(path: Path, interval_s: float | None = None) -> tuple[Config, tuple[str, ...]]:
@@ -159,7 +219,12 @@ def _tried(path: Path, interval_s: float | None = None) -> tuple[Config, tuple[s
 
 
 def _say(text: str) -> None:
-    print(f"balloonctl simulate: {text}", file=sys.stderr)
+    _complain(f"balloonctl simulate: {text}")
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # a full disk, a closed pipe: the exit status says it all the same
+        print(text, file=sys.stderr, flush=True)
 
 
 # --- traces ----------------------------------------------------------------------------------------------
@@ -219,7 +284,9 @@ def _scenario(options: argparse.Namespace) -> Told:
     policies = options.policy or (BALLOOND,)
     bounds = [policy for policy in policies if policy in BOUNDS]
     if bounds:
-        raise WrongError(f"{', '.join(bounds)} cannot be played in a scenario: it is computed from a trace")
+        raise WrongError(
+            f"{', '.join(bounds)} cannot be played in a scenario: a bound is computed from a trace; leave it out"
+        )
     if any(policy in PEERS for policy in policies):
         _need_numpy("a peer")
     make = _maker(options.scenario)
@@ -246,13 +313,20 @@ def _maker(text: str) -> partial[ScenarioWorld]:
     from balloond.sim import scenario
 
     known = scenario.names()
-    if text in known and not Path(text).exists():
-        return partial(scenario.named, text)
-    if not Path(text).is_file():
+    path = Path(text)
+    try:
+        if text in known and not path.is_file():
+            return partial(scenario.named, text)
+        there = path.exists()
+    except OSError as error:
+        raise WrongError(
+            f"{escape(text)}: {error.strerror}; name a scenario's file that may be read"
+        ) from error
+    if not there:
         raise WrongError(
             f"{escape(text)}: no such file, and no scenario of that name; there are {', '.join(known)}"
         )
-    return partial(scenario.load, Path(text))
+    return partial(scenario.load, path)
 
 
 _ENDING_COLUMNS: Final = (
@@ -337,28 +411,29 @@ def _parser() -> argparse.ArgumentParser:
         "--ramp", metavar="LIST", type=_one_of(RAMPS),
         help="between two samples: linear, step (default: both)",
     )  # fmt: skip
-    parser.add_argument("--days", metavar="N", type=_days, help="of the trace, from its start (default: 1)")
     parser.add_argument(
-        "--seed", metavar="N", type=_whole,
+        "--days", metavar="N", type=arguments.days, help="of the trace, from its start (default: 1)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=arguments.whole,
         help="shuffles machines among hosts and makes machines up (default: 1)",
     )  # fmt: skip
-    parser.add_argument("--jobs", metavar="N", type=_jobs, help="processes (default: one a processor)")
+    parser.add_argument(
+        "--jobs", metavar="N", type=arguments.jobs, help="processes (default: one a processor)"
+    )
     parser.add_argument("--config", metavar="FILE", type=Path, help="balloond's configuration, to be tried")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
-    parser.add_argument("--report", metavar="OUT.html", type=Path, help="one page with plots, to look at")
+    parser.add_argument("--report", metavar="OUT.html", type=_file, help="one page with plots, to look at")
     return parser
 
 
 def _overcommits(text: str) -> tuple[float, ...]:
     found = []
     for part in text.split(","):
-        try:
-            value = float(part)
-        except ValueError:
-            value = math.nan
+        value = arguments.number(part)
         if not 1 <= value <= 100:
             raise argparse.ArgumentTypeError(f"{part!r} is no factor from 1 to 100; write 1.5,2,3")
-        found.append(value)
+        found.append(float(f"{value:g}"))  # as it is told
     return tuple(dict.fromkeys(found))
 
 
@@ -373,31 +448,10 @@ def _one_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _days(text: str) -> float:
-    days = _number(text)
-    if not 0 < days <= MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days up to {MOST_DAYS:g}")
-    return days
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
-
-
-def _jobs(text: str) -> int:
-    jobs = _whole(text)
-    if not 1 <= jobs <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes from 1 to 1024")
-    return jobs
+def _file(text: str) -> Path:
+    if not text or text.endswith("/"):
+        raise argparse.ArgumentTypeError(f"{quote(text)} is no file; write out.html")
+    return Path(text)
 
 
 def _need_numpy(what: str) -> None:

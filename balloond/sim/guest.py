@@ -12,7 +12,7 @@ driver loads again (seen with QEMU 7.2).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from balloond.model import Guest, Obstacle, State, Statistics
@@ -101,6 +101,7 @@ class SimGuest:
     host_swapped: float = 0.0
     heard: Statistics | None = None  # the sample that the host has got
     coming: tuple[float, Statistics] | None = None  # a sample on its way, and when it arrives
+    shown: tuple[int, Statistics | None] | None = None  # size and sample that the host saw last
     sampled_s: float = float("-inf")
     numbered_s: float = float("-inf")  # when it last took a sample that holds numbers
 
@@ -162,17 +163,20 @@ class SimGuest:
             self.heard = sample
 
     def show(self) -> Guest:
-        """The guest as the host sees it."""
+        """The guest as the host sees it. Of one whose monitor does not answer it keeps what it was told last."""
+        if not self.hung or self.shown is None:
+            self.shown = self.told_actual, self.heard
+        actual, heard = self.shown
         return Guest(
             uuid=self.uuid,
             name=self.name,
             state=State.RUNNING,
             maximum=self.maximum,
-            actual=self.told_actual,
+            actual=actual,
             rss=self.rss,
             overhead=int(self.qemu),
             obstacle=Obstacle.UNREADABLE if self.hung else None,
-            statistics=None if self.hung else self.heard,
+            statistics=heard,
             statistics_period_s=int(self.voice.period_s),
             incarnation=self.incarnation,
             block_read=int(self.reads),
@@ -250,7 +254,7 @@ class SimGuest:
         if voice.fieldless:
             return Statistics(last_update_s=self.heard.last_update_s if self.heard else stamp_s)
         if voice.frozen and self.heard is not None:
-            return _restamped(self.heard, stamp_s)
+            return replace(self.heard, last_update_s=stamp_s)
         usable = int(max(0.0, self.actual - self.served - 0.2 * self.cache))
         unused = int(max(0.0, self.actual - self.served - self.cache))
         sample = Statistics(
@@ -264,16 +268,3 @@ class SimGuest:
             untrusted_major_faults=int(self.faults),
         )
         return voice.bias(sample) if voice.bias else sample
-
-
-def _restamped(sample: Statistics, stamp_s: int) -> Statistics:
-    return Statistics(
-        last_update_s=stamp_s,
-        untrusted_available=sample.untrusted_available,
-        untrusted_unused=sample.untrusted_unused,
-        untrusted_usable=sample.untrusted_usable,
-        untrusted_caches=sample.untrusted_caches,
-        untrusted_swap_in=sample.untrusted_swap_in,
-        untrusted_swap_out=sample.untrusted_swap_out,
-        untrusted_major_faults=sample.untrusted_major_faults,
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Final
 
 from balloond.config.settings import Config
 from balloond.loop import pause_s, turn
@@ -17,6 +18,8 @@ from balloond.model import Tick
 from balloond.sim.invariants import Breach, Witness
 from balloond.sim.world import DaemonKilledError, SimWorld
 from balloond.units import GIB
+
+RESTART_S: Final = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,10 +72,8 @@ class Moves:
 Watcher = Callable[[SimWorld, Tick], None]
 
 
-def play(
-    scenario: ScenarioWorld, *, digest: bool = False, restart_s: float = 10.0, watcher: Watcher | None = None
-) -> Story:
-    """Plays it to its end. `watcher` is told of each sealed tick; a killed daemon is away for `restart_s`."""
+def play(scenario: ScenarioWorld, *, digest: bool = False, watcher: Watcher | None = None) -> Story:
+    """Plays it to its end. `watcher` is told of each sealed tick; a killed daemon is away for RESTART_S."""
     world, config = scenario.world, scenario.config
     witness = Witness(config=config, world=world, steady_from_s=scenario.steady_from_s)
     story = Story(short_gib_s={guest.name: 0.0 for guest in world.guests})
@@ -92,7 +93,7 @@ def play(
             moves.count(world)
             witness.after(None)
             world.applies_left = None
-            tick, away_until_s = None, world.now_s + restart_s
+            tick, away_until_s = None, world.now_s + RESTART_S
             story.restarts += 1
             continue
         witness.after(tick)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Final, TextIO
 
@@ -21,8 +22,12 @@ class Progress:
         self._told_s = self._began_s
 
     def __call__(self, done: int, of: int) -> None:
-        if done == self._done:
-            return
+        """Raises nothing: that nobody can be told how far it is does not end the work."""
+        if done != self._done:
+            with contextlib.suppress(OSError, ValueError):  # a full disk, a closed file
+                self._tell(done, of)
+
+    def _tell(self, done: int, of: int) -> None:
         self._done = done
         now_s = time.monotonic()
         passed_s = now_s - self._began_s

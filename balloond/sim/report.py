@@ -69,7 +69,9 @@ def render(page: Page) -> str:
     data = json.dumps(asdict(page), separators=(",", ":"), sort_keys=True)
     for mark in "<>&":  # names come from outside: none may end the script that holds them
         data = data.replace(mark, f"\\u{ord(mark):04x}")
-    return form.replace("<title></title>", f"<title>{html.escape(page.title)}</title>").replace(PLACE, data)
+    return form.replace(PLACE, data, 1).replace(
+        "<title></title>", f"<title>{html.escape(page.title)}</title>", 1
+    )
 
 
 def check(path: Path) -> None:

@@ -8,6 +8,7 @@ configuration, read by the very reader that the daemon uses.
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib import resources
@@ -32,10 +33,10 @@ __all__ = ["ConfigError", "ScenarioWorld", "load", "named", "names", "read"]
 
 T = TypeVar("T")
 
-STEP_S: Final = 2.0
-"""The daemon's own interval, unless the file's `config` says otherwise."""
-
 MOST_GUESTS: Final = 1000
+MOST_DURATION_S: Final = 366 * 86_400.0
+LEAST_STEP_S: Final = 0.1
+MOST_DIGITS: Final = 18  # of a whole number
 
 
 def load(path: Path, *, config: Config | None = None) -> ScenarioWorld:
@@ -78,7 +79,9 @@ class _Reader:
 
     def blame(self, node: Node | None, path: str, words: str) -> None:
         line = node.start_mark.line + 1 if node is not None else 1
-        self.problems.append(Problem(file=self.file, line=line, path=path or "(file)", text=words))
+        self.problems.append(
+            Problem(file=self.file, line=line, path=path.rstrip(".") or "(file)", text=words)
+        )
 
     def mapping(self, node: Node | None, path: str, keys: Iterable[str]) -> _Mapping:
         """The entries of a mapping; none where it is none. `keys` are all that it may have."""
@@ -147,9 +150,12 @@ def _scenario(reader: _Reader, root: Node | None) -> ScenarioWorld:
         for index, node in enumerate(reader.sequence(top.entries.get("guests"), "guests"))
         for guest in _guests(reader, node, f"guests[{index}].")
     ]
+    if len(guests) > MOST_GUESTS:
+        reader.blame(top.entries.get("guests"), "guests", f"are {len(guests)}; {MOST_GUESTS} are the most")
+        guests = guests[:MOST_GUESTS]
     if not guests and not reader.problems:
         reader.blame(root, "guests", "is missing; write a list of guests, each with name and memory")
-    for guest in sorted({g.name for g in guests if [o.name for o in guests].count(g.name) > 1}):
+    for guest in sorted(name for name, count in Counter(g.name for g in guests).items() if count > 1):
         reader.blame(top.entries.get("guests"), "guests", f"two guests are named {quote(guest)}")
     for index, guest_ in enumerate(guests):
         guest_.uuid = f"00000000-0000-0000-0000-{index:012}"
@@ -158,13 +164,20 @@ def _scenario(reader: _Reader, root: Node | None) -> ScenarioWorld:
         for index, node in enumerate(reader.sequence(top.entries.get("faults"), "faults"))
         for fault in _faults(reader, node, f"faults[{index}].", guests)
     ]
+    duration_s = top.need("duration", _duration_from(LEAST_STEP_S), 1.0, "30min")
+    step_s = top.get("step", _duration_from(LEAST_STEP_S), config.interval_s)
+    if duration_s < step_s and not reader.problems:
+        reader.blame(
+            top.entries["duration"], "duration",
+            f"is less than one step of {step_s:g} s; write at least {step_s:g}s, or a smaller step",
+        )  # fmt: skip
     return ScenarioWorld(
         name=Path(reader.file).stem,
         title=top.get("title", str, ""),
         world=SimWorld(host=host, guests=guests, troubles=list(troubles)),
         config=config,
-        duration_s=top.need("duration", _positive_duration, 1.0, "30min"),
-        step_s=top.get("step", _positive_duration, config.interval_s),
+        duration_s=duration_s,
+        step_s=step_s,
         steady_from_s=top.get("steady-from", parse_duration, float("inf")),
     )
 
@@ -237,7 +250,7 @@ def _guests(reader: _Reader, node: Node, path: str) -> Iterator[SimGuest]:
             autodeflate=entry.get("autodeflate", _parse_truth, False),
             reports_free_pages=entry.get("reports-free-pages", _parse_truth, False),
             balloon=Balloon(speed=float(entry.get("balloon-speed", _positive_size, GIB))),
-            voice=Voice(period_s=entry.get("statistics", _positive_duration, 1.0)),
+            voice=Voice(period_s=entry.get("statistics", _duration_from(LEAST_STEP_S), 1.0)),
         )
 
 
@@ -282,11 +295,11 @@ def _faults(reader: _Reader, node: Node, path: str, guests: list[SimGuest]) -> I
     if values["until_s"] <= values["from_s"]:
         reader.blame(kind_of.entries.get("until"), f"{path}until", "must be later than from")
     own = {each.name: each.default is MISSING for each in fields(kind)}
-    for key, (name, parse, stand_in) in _FIELDS.items():
+    for key, (name, parse, stand_in, example) in _FIELDS.items():
         if name not in own and key in kind_of.entries:
             reader.blame(kind_of.entries[key], f"{path}{key}", f"means nothing to {quote(_name_of(kind))}")
         elif key in kind_of.entries or own.get(name):
-            values[name] = kind_of.need(key, parse, stand_in, "…")
+            values[name] = kind_of.need(key, parse, stand_in, example)
     if not issubclass(kind, OfGuest):
         if "guest" in kind_of.entries:
             reader.blame(kind_of.entries["guest"], f"{path}guest", "this fault concerns the host, no guest")
@@ -323,11 +336,14 @@ def _parse_signed_duration(text: str) -> float:
     return -parse_duration(text[1:]) if text.startswith("-") else parse_duration(text)
 
 
-def _positive_duration(text: str) -> float:
-    seconds = parse_duration(text)
-    if not seconds:
-        raise ValueError(f"{quote(text)} is no time at all")
-    return seconds
+def _duration_from(least_s: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if not least_s <= seconds <= MOST_DURATION_S:
+            raise ValueError(f"{quote(text)} is not between {least_s:g}s and {MOST_DURATION_S / 3600:g}h")
+        return seconds
+
+    return parse
 
 
 def _positive_size(text: str) -> int:
@@ -357,19 +373,24 @@ def _parse_shape(text: str) -> bool:
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        if (
+            not text.isascii()
+            or not text.isdigit()
+            or len(text) > MOST_DIGITS
+            or not least <= int(text) <= most
+        ):
             raise ValueError(f"{quote(text)} is no whole number from {least} to {most}")
         return int(text)
 
     return parse
 
 
-_FIELDS: Final[dict[str, tuple[str, Callable[[str], Any], Any]]] = {  # Any: each field has its own type
-    "story": ("story", _parse_story, "hungry"),
-    "delay": ("delay_s", parse_duration, 0.0),
-    "speed": ("speed", _positive_size, MIB),
-    "share": ("share", parse_share, 0.0),
-    "after": ("after", _whole(0, 10_000), 0),
-    "by": ("by_s", _parse_signed_duration, 0.0),
+_FIELDS: Final[dict[str, tuple[str, Callable[[str], Any], Any, str]]] = {  # Any: each field has its own type
+    "story": ("story", _parse_story, "hungry", "hungry"),
+    "delay": ("delay_s", parse_duration, 0.0, "10s"),
+    "speed": ("speed", _positive_size, MIB, "5MiB"),
+    "share": ("share", parse_share, 0.0, "50%"),
+    "after": ("after", _whole(0, 10_000), 0, "2"),
+    "by": ("by_s", _parse_signed_duration, 0.0, "-60s"),
 }
-"""The keys that some faults have beside their time and their guest: the field, its parser, a stand-in."""
+"""The keys that some faults have beside time and guest: the field, its parser, a stand-in, an example."""

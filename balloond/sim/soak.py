@@ -12,14 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from math import ceil
 
+from balloond.sim import arguments
 from balloond.sim.invariants import Breach
 from balloond.sim.play import play
+from balloond.sim.processes import WorkerLostError, each
+from balloond.sim.progress import Progress
 from balloond.sim.random_worlds import HOURS, world_of
 
 
@@ -80,37 +81,24 @@ def look_at(seed: int) -> Finding:
     )
 
 
-def soak(seeds: Sequence[int], jobs: int) -> Iterator[Finding]:
-    """The findings of all these worlds, as they come. One job works in this very process."""
-    if jobs == 1:
-        yield from map(look_at, seeds)
-        return
-    ahead = iter(seeds)
-    with ProcessPoolExecutor(jobs) as pool:
-        # A few at a time: twenty thousand hours queued at once would only take memory.
-        running = {pool.submit(look_at, seed) for seed in islice(ahead, 4 * jobs)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-                running.update(pool.submit(look_at, seed) for seed in islice(ahead, 1))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+def main(words: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(words)
     if given.only is not None:
         finding = look_at(given.only)
         _tell(finding, all_of_it=True)
         return bool(finding.breaches or finding.crash)
-    count = max(1, ceil(given.hours / HOURS))
+    count = ceil(given.hours / HOURS)
     total, begun_s = Sum(), time.monotonic()
-    for finding in soak(range(given.seed, given.seed + count), max(1, given.jobs)):
-        total.add(finding)
-        if finding.breaches or finding.crash:
-            _clear()
-            _tell(finding, all_of_it=False)
-        _show_progress(total.worlds, count, len(total.failed), time.monotonic() - begun_s)
-    _clear()
+    progress = Progress(sys.stderr, "worlds")
+    try:
+        for _, finding in each(look_at, range(given.seed, given.seed + count), jobs=given.jobs):
+            total.add(finding)
+            if finding.breaches or finding.crash:
+                _tell(finding, all_of_it=False)
+            progress(total.worlds, count)
+    except WorkerLostError as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 1
     print(
         f"{total.worlds} worlds, {total.worlds * HOURS:.0f} host-hours, {total.ticks} turns, "
         f"{total.targets_set} targets set, {total.restarts} restarts, "
@@ -135,33 +123,20 @@ def _tell(finding: Finding, *, all_of_it: bool) -> None:
         )
 
 
-def _show_progress(done: int, count: int, failed: int, elapsed_s: float) -> None:
-    if not sys.stderr.isatty():
-        return
-    width = 40
-    bar = "#" * (width * done // count)
-    left_s = elapsed_s / done * (count - done)
-    print(
-        f"\r[{bar:<{width}}] {done * HOURS:.0f} of {count * HOURS:.0f} h, {failed} failed, {left_s:.0f} s left ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m balloond.sim.soak", description="Simulated host-hours with all faults on."
     )
-    parser.add_argument("--hours", type=float, default=200.0, help="simulated host-hours (default 200)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that share the work (default 2)")
-    parser.add_argument("--seed", type=int, default=0, help="the first world's seed (default 0)")
-    parser.add_argument("--only", type=int, metavar="SEED", help="play this one world and tell all")
+    parser.add_argument(
+        "--hours", type=arguments.hours, default=200.0, help="simulated host-hours (default 200)"
+    )
+    parser.add_argument(
+        "--jobs", type=arguments.jobs, default=2, help="processes that share the work (default 2)"
+    )
+    parser.add_argument("--seed", type=arguments.whole, default=0, help="the first world's seed (default 0)")
+    parser.add_argument(
+        "--only", type=arguments.whole, metavar="SEED", help="play this one world and tell all"
+    )
     return parser
 
 

@@ -40,11 +40,14 @@ def describe(trace: Trace, worlds: Worlds, seed: int) -> str:
     """What was run, in a line."""
     left_out = len(trace.capacity) - worlds.machines.size
     left = f", {left_out} machines left out" if left_out else ""
+    cut = (
+        f"; {trace.cut:,} samples were more than their machine has, and are cut to that" if trace.cut else ""
+    )
     days = worlds.steps * STEP_S / 86400
     guests = worlds.machines.shape[1]
     return (
         f"{trace.name}: {worlds.hosts} {'host' if worlds.hosts == 1 else 'hosts'} of {guests} machines{left}, "
-        f"{days:.3g} days, dealt with seed {seed}"
+        f"{days:.3g} days, dealt with seed {seed}{cut}"
     )
 
 

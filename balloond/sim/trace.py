@@ -80,6 +80,7 @@ class Trace:
     capacity: Array  # bytes [machine]
     wanted: Array  # bytes [machine, slot]
     slot_s: float
+    cut: int = 0  # samples that were more than their machine has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,6 +131,8 @@ def load(path: Path) -> Trace:
     Raises TraceError."""
     told = escape(str(path))
     try:
+        if path.exists() and not path.is_file():
+            raise TraceError(f"{told}: no regular file; name an .npz file of numpy")
         with zipfile.ZipFile(path) as archive:
             there = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
             missing = [name for name in ARRAYS if name not in there]
@@ -138,7 +141,8 @@ def load(path: Path) -> Trace:
                 raise TraceError(f"{told}: has no array {', '.join(missing)}; it has {has or 'none'}")
             return trace_of(path.name, *(_read(archive, name) for name in ARRAYS))
     except OSError as error:
-        raise TraceError(f"{told}: {error.strerror or 'no .npz file of numpy'}") from error
+        reason = error.strerror or "it can't be read"
+        raise TraceError(f"{told}: {reason}; name an .npz file of numpy that may be read") from error
     except MemoryError as error:
         raise TraceError(f"{told}: does not fit into this machine's memory") from error
     except _BROKEN as error:
@@ -179,7 +183,11 @@ def trace_of(name: str, usage_gib: Array, capacity_gib: Array, slot_s: Array | f
     base_gib = np.minimum(BASE_MOST / GIB, BASE_SHARE * capacity_gib)[:, None]
     wanted_gib = np.minimum(usage_gib + base_gib, capacity_gib[:, None])
     return Trace(
-        name=name, capacity=np.floor(capacity_gib * GIB), wanted=np.floor(wanted_gib * GIB), slot_s=seconds
+        name=name,
+        capacity=np.floor(capacity_gib * GIB),
+        wanted=np.floor(wanted_gib * GIB),
+        slot_s=seconds,
+        cut=int(np.count_nonzero(usage_gib > capacity_gib[:, None])),
     )
 
 
@@ -194,16 +202,16 @@ def _faults(usage_gib: Array, capacity_gib: Array, slot_s: float) -> Iterator[st
     if not ((capacity_gib >= LEAST_CAPACITY / GIB) & (capacity_gib <= MOST_CAPACITY / GIB)).all():
         yield "capacity_gib must be from 1 MiB (0.0009765625) to 256 TiB (262144) everywhere"
     if not (np.isfinite(usage_gib) & (usage_gib >= 0)).all():
-        yield "usage_gib must be 0 or more everywhere"
+        yield "usage_gib must be a finite number from 0 up everywhere"
 
 
-def deal(trace: Trace, *, days: float, seed: int = 1, size: int = HOST_SIZE) -> Worlds:
-    """The trace's machines on hosts of `size`, shuffled by the seed, over its first `days`.
+def deal(trace: Trace, *, days: float, seed: int = 1) -> Worlds:
+    """The trace's machines on hosts of HOST_SIZE, shuffled by the seed, over its first `days`.
 
-    Machines that do not fill a last host are left out; where there are fewer than `size`, they share one.
+    Machines that do not fill a last host are left out; where there are fewer than that, they share one.
     A trace that is shorter than `days` is used to its end. Raises TraceError where nothing is left."""
     count = len(trace.capacity)
-    size = min(size, count)
+    size = min(HOST_SIZE, count)
     machines = np.random.default_rng(seed).permutation(count)[: count // size * size].reshape(-1, size)
     slots = min(int(days * DAY_S / trace.slot_s), trace.wanted.shape[1] - 1)
     if slots < 1:

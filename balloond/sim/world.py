@@ -119,7 +119,6 @@ class SimHost:
     swapped: float = 0.0
     swap_out: float = 0.0
     swap_in: float = 0.0
-    stalled: float = 0.0  # share of the last step in which somebody waited for memory
     pressure: float = 0.0  # PSI some avg10
     pressure_us: float = 0.0
     oom_kills: int = 0
@@ -286,7 +285,6 @@ class SimWorld:
     def _settle_pressure(self, waits: float, elapsed_s: float) -> None:
         host = self.host
         keep = exp(-elapsed_s / PSI_S)
-        host.stalled = waits
         host.pressure = host.pressure * keep + waits * (1 - keep)
         host.pressure_us += waits * elapsed_s * 1e6
 

@@ -164,14 +164,19 @@ def test_a_fault_is_dealt_out_to_every_guest_that_its_pattern_fits() -> None:
     [
         (1, "duration: 4", "duration: '4' has no unit; write 4s"),
         (1, "durations: 4min", "has no key 'durations'"),
+        (1, "duration: 9999999h", "'9999999h' is not between 0.1s and 8784h"),
+        (1, "duration: 1s", "duration: is less than one step of 2 s"),
+        (1, "step: 1ms", "'1ms' is not between 0.1s and 8784h"),
+        (2, "host: {memory: 8000TiB}", "8000TiB is more than any machine has; 4096TiB are the most"),
         (2, "host: {memory: 8}", "host.memory: '8' has no unit"),
-        (2, "host: {memory: 8GiB, swaps: 1GiB}", "host.: has no key 'swaps'"),
-        (2, "host: 8GiB", "host.: must be a mapping"),
+        (2, "host: {memory: 8GiB, swaps: 1GiB}", "host: has no key 'swaps'"),
+        (2, "host: 8GiB", "host: must be a mapping"),
         (4, "  - {name: web, memory: 4GiB, demand: [[0s, 1GiB], [5min]]}", "demand[1]: must be a pair"),
         (4, "  - {name: web, memory: 4GiB, demand: [[9s, 1GiB], [5s, 0B]]}", "is earlier than the point"),
         (4, "  - {name: web, demand: 1GiB}", "guests[0].memory: is missing"),
         (4, "  - {name: web, memory: 4GiB, has: 5GiB}", "is more than the guest's memory"),
         (4, "  - {name: web, memory: 4GiB, count: many}", "'many' is no whole number"),
+        (4, f"  - {{name: web, memory: 4GiB, count: {'9' * 5000}}}", "is no whole number from 1 to 1000"),
         (4, "  - {name: web, memory: 4GiB, autodeflate: maybe}", "'maybe' is neither true nor false"),
         (4, "  - {name: web, memory: 4GiB, shape: curved}", "'curved' is no shape"),
     ],
@@ -185,13 +190,19 @@ def test_a_mistake_is_told_with_its_line(line: int, text: str, words: str) -> No
     assert any(problem.startswith(f"bad.yaml:{line}: ") and words in problem for problem in told_), told_
 
 
+def test_a_thousand_guests_are_the_most_in_all() -> None:
+    many = "  - {name: n, memory: 1GiB, count: 600}\n  - {name: m, memory: 1GiB, count: 401}\n"
+    with pytest.raises(ConfigError, match="guests: are 1001; 1000 are the most"):
+        read(f"duration: 4min\nhost: {{memory: 8GiB}}\nguests:\n{many}", "bad.yaml")
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         ("{fault: silent, guest: web-1}", "there is no fault 'silent'"),
         ("{fault: silence}", "faults[0].guest: is missing"),
         ("{fault: silence, guest: db}", "'db' fits no guest"),
-        ("{fault: lie, guest: web-1}", "faults[0].story: is missing"),
+        ("{fault: lie, guest: web-1}", "faults[0].story: is missing; write story: hungry"),
         ("{fault: lie, guest: web-1, story: tall}", "there is no lie 'tall'"),
         ("{fault: silence, guest: web-1, by: 3s}", "by: means nothing to 'silence'"),
         ("{fault: libvirt-gone, guest: web-1}", "concerns the host, no guest"),

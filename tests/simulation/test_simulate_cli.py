@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from balloond import cli as balloonctl
+from balloond.lab.patience import until
 from balloond.sim import bench, processes, verdict
 from balloond.sim.cli import main
 from balloond.sim.policies import POLICIES
@@ -162,18 +165,24 @@ def test_no_name_can_end_the_script_of_the_page() -> None:
     ("arguments", "told"),
     [
         (["--trace", "/nowhere/july.npz"], "/nowhere/july.npz: No such file"),
+        (["--trace", "/dev/zero"], "/dev/zero: no regular file; name an .npz file"),
+        (["/dev/zero"], "this is no regular file; name a YAML file"),
+        (["a" * 300], "File name too long; name a scenario's file"),
         (["nothing-of-that-name"], "no such file, and no scenario of that name; there are boot-storm"),
         (["--policy", "balloond,best"], "there is no 'best'; there are balloond, static, mom"),
         (["--ramp", "square"], "there is no 'square'; there are linear, step"),
         (["--overcommit", "2,x"], "'x' is no factor from 1 to 100"),
         (["--overcommit", "nan"], "'nan' is no factor"),
         (["--overcommit", "0.5"], "'0.5' is no factor"),
-        (["--days", "0"], "'0' is no number of days"),
+        (["--days", "0"], "'0' is no number of days above 0, up to 366"),
+        (["--seed", "9" * 5000], "999…' is no whole number from 0 up, of at most 18 digits"),
         (["--days", "0.0001"], "less than one slot"),
         (["--seed", "-1"], "argument --seed"),
         (["--jobs", "0"], "'0' is no number of processes"),
         (["--report", "/nowhere/at/all/out.html"], "/nowhere/at/all/out.html: No such file or directory"),
         (["--report", "/tmp"], "/tmp: Is a directory"),
+        (["--report", "out.html/"], "'out.html/' is no file"),
+        (["--report", ""], "'' is no file"),
         (["--report", "/proc/out.html"], "/proc/out.html: No such file"),  # nobody can make a file there
         (["--config", "/nowhere.yaml"], "/nowhere.yaml:1"),
         (["herd", "--trace", "x.npz"], "--trace means nothing to a scenario"),
@@ -191,6 +200,76 @@ def test_a_wrong_option_is_refused_with_what_would_be_right(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refused(arguments, capsys)
+
+
+def test_what_is_read_is_never_overwritten_by_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario, config, trace = tmp_path / "mine.yaml", tmp_path / "balloond.yaml", tmp_path / "mine.npz"
+    scenario.write_text(SCENARIO, encoding="utf-8")
+    config.write_text("interval: 2s", encoding="utf-8")
+    np.savez(trace, usage_gib=np.ones((2, 3)), capacity_gib=np.full(2, 4.0), step_s=300)
+    (tmp_path / "link.html").symlink_to(config)
+    before = [path.read_bytes() for path in (scenario, config, trace)]
+    for arguments, out in (
+        ([str(scenario)], scenario),
+        (["--trace", str(trace)], trace),
+        ([str(scenario), "--config", str(config)], tmp_path / "link.html"),
+    ):
+        assert "is what is read as well" in refused([*arguments, "--report", str(out)], capsys)
+    assert [path.read_bytes() for path in (scenario, config, trace)] == before
+
+
+def test_the_page_is_written_though_the_figures_cannot_be_told(tmp_path: Path) -> None:
+    script, out = tmp_path / "mine.yaml", tmp_path / "out.html"
+    script.write_text(SCENARIO, encoding="utf-8")
+    command = [sys.executable, "-m", "balloond.cli", "simulate", str(script), "--report", str(out)]
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        for more, status in (({"stdout": full}, 70), ({"stderr": full, "stdout": subprocess.DEVNULL}, 0)):
+            out.unlink(missing_ok=True)
+            done = subprocess.run(command, check=False, timeout=60, **more)
+            assert done.returncode == status
+            assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_samples_above_what_a_machine_has_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mib.npz"
+    np.savez(path, usage_gib=np.full((2, 3), 1024.0), capacity_gib=np.full(2, 4.0), step_s=300)
+    assert main(["--trace", str(path), "--policy", "static", "--overcommit", "2", "--jobs", "1"]) == 0
+    assert "; 6 samples were more than their machine has, and are cut to that" in capsys.readouterr().out
+
+
+LONG = ["simulate", "--policy", "balloond", "--overcommit", "2", "--days", "0.3", "--jobs", "2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "whom", "status"),
+    [
+        (signal.SIGTERM, "parent", 143),
+        (signal.SIGINT, "parent", 130),
+        (signal.SIGKILL, "parent", -9),
+        (signal.SIGKILL, "child", 70),
+    ],
+)
+def test_whoever_is_ended_none_of_its_processes_stays(number: signal.Signals, whom: str, status: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "balloond.cli", *LONG],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        parent = psutil.Process(run.pid)
+        until(lambda: len(parent.children()) == 2, "its processes")
+        children = parent.children()
+        until(lambda: sum(child.cpu_times().user for child in children) > 1.0, "them to work")
+        (parent if whom == "parent" else children[0]).send_signal(number)
+        told = run.communicate(timeout=20)[1]
+    assert run.returncode == status
+    assert ("fewer --jobs need less" in told) is (whom == "child")
+    assert "Traceback" not in told
+    assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
 def test_a_broken_trace_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

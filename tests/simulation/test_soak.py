@@ -10,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from balloond.sim.play import play
+from balloond.sim.processes import each
 from balloond.sim.random_worlds import HOURS, world_of
-from balloond.sim.soak import look_at, main, soak
+from balloond.sim.soak import look_at, main
 
 HOST_HOURS = 200
 
@@ -96,7 +97,7 @@ FOUND = (
 def test_two_hundred_host_hours_of_random_worlds_break_no_promise() -> None:
     failed = [
         f"seed {finding.seed}: {finding.crash or finding.breaches[0]}"
-        for finding in soak(range(int(HOST_HOURS / HOURS)), jobs=2)
+        for _, finding in each(look_at, range(int(HOST_HOURS / HOURS)), jobs=2)
         if (finding.crash or finding.breaches)
     ]
     assert failed == []

@@ -23,7 +23,7 @@ def test_what_is_free_is_handed_out_and_no_more() -> None:
     ledger = lab.tick.decision.ledger
     assert ledger is not None
     assert ledger.headroom > GIB
-    actions = farewell(lab.config, lab.tick)
+    actions = farewell(lab.tick)
     given = sum(action.target - action.actual for action in actions)
     assert 0.9 * ledger.headroom < given <= ledger.headroom
     assert all(action.target > action.actual for action in actions)
@@ -38,7 +38,7 @@ def test_nobody_is_given_more_than_its_maximum() -> None:
     lab.machines = lab.machines[:2]
     lab.run(1)
     assert lab.tick is not None
-    assert all(action.target <= 4 * GIB for action in farewell(lab.config, lab.tick))
+    assert all(action.target <= 4 * GIB for action in farewell(lab.tick))
 
 
 def test_a_guest_on_its_way_down_is_told_to_stay() -> None:
@@ -47,7 +47,7 @@ def test_a_guest_on_its_way_down_is_told_to_stay() -> None:
     assert lab.tick is not None
     moving = [v.name for v in lab.tick.decision.verdicts if v.target < 4 * GIB]
     assert moving
-    targets = {action.name: action.target for action in farewell(lab.config, lab.tick)}
+    targets = {action.name: action.target for action in farewell(lab.tick)}
     assert targets == dict.fromkeys(moving, 4 * GIB)
 
 
@@ -55,7 +55,7 @@ def test_where_nothing_is_known_of_the_host_nothing_is_done() -> None:
     lab = crowd()
     lab.host_lost = True
     tick = lab.run(1)
-    assert farewell(lab.config, tick) == ()
+    assert farewell(tick) == ()
 
 
 NOW = GuestMemory(policy=GuestPolicy(), title="", incarnation=0, movement=Movement())
@@ -114,7 +114,7 @@ def left(headroom: int, *verdicts: Verdict) -> list[tuple[str, int]]:
     )
     decision = Decision(rung=Rung.GREEN, ledger=ledger, verdicts=verdicts, actions=())
     snapshot = Snapshot(monotonic_s=0.0, wall_s=0.0, host=None, guests=None)
-    actions = farewell(config(), Tick(number=1, snapshot=snapshot, decision=decision))
+    actions = farewell(Tick(number=1, snapshot=snapshot, decision=decision))
     assert all(action.uuid == f"uuid-{action.name}" for action in actions)
     assert all(
         action.words == f"the daemon stops: left with {action.target // MIB} MiB" for action in actions
@@ -162,5 +162,5 @@ def test_guests_that_are_left_alone_are_left_alone_at_the_end_too() -> None:
     assert lab["g0"].actual < 4 * GIB - 64 * MIB
     lab["g0"].more = {"obstacle": Obstacle.IN_JOB}
     tick = lab.run(1)
-    assert "g0" not in {action.name for action in farewell(lab.config, tick)}
-    assert farewell(lab.config, tick)
+    assert "g0" not in {action.name for action in farewell(tick)}
+    assert farewell(tick)

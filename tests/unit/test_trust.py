@@ -438,6 +438,8 @@ def test_a_guest_never_heard_is_new_at_first_then_absent_or_lying() -> None:
     assert judge(guest(WALL_S), silent, now_s=1030.0, interval_s=2.0) is Trust.ABSENT
     liar = replace(silent, lying=True)
     assert judge(guest(WALL_S), liar, now_s=1030.0, interval_s=2.0) is Trust.LYING
+    assert judge(guest(WALL_S), liar, now_s=1300.0, interval_s=2.0) is Trust.LYING
+    assert judge(guest(WALL_S), liar, now_s=1300.1, interval_s=2.0) is Trust.SILENT
 
 
 def test_a_liar_is_one_only_while_it_lies_and_an_unsettled_guest_is_new() -> None:

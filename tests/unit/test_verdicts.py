@@ -53,7 +53,7 @@ SENTENCES = {
     Reason.OBSTACLE: "left alone: in-job",
     Reason.STUCK: "its balloon did not follow: left alone at 2 GiB for a while",
     Reason.FROZEN: "the host or libvirt cannot be read: frozen at 3 GiB",
-    Reason.SETTLING: "new here: held at 2 GiB until its numbers settle",
+    Reason.SETTLING: "watched since a moment ago: held at 2 GiB until its numbers settle",
     Reason.FAREWELL: "the daemon stops: left with 3 GiB",
 }
 
