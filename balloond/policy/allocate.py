@@ -1,10 +1,10 @@
 """Who gets what, when there is only so much?
 
-Want first, then water-filling. While the wants fit, everybody has its want and the rest is divided by shares, with an
-idle tax on that surplus alone (an idle tax as the main divider does harm: see docs/benchmark.md). Where they don't,
-everybody has its floor and the rest goes by shares up to the wants; where floors don't fit, needs and guarantees take
-their place in the same way. So the division is feasible, work-conserving, monotone in want, shares and budget, and
-blind to order.
+Want first, then water-filling. While the wants fit, everybody has its want and the rest is divided by shares,
+with an idle tax on that surplus alone (an idle tax as the main divider does harm: see docs/benchmark.md). Where
+they don't, everybody has its floor and the rest goes by shares up to the wants; where floors don't fit, needs and
+guarantees take their place in the same way. So the division is feasible, work-conserving, monotone in want, shares
+and budget, and blind to order.
 
 Water-filling is max-min fairness with weights (Bertsekas and Gallager, Data Networks, 6.5.2).
 """

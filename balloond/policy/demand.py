@@ -14,6 +14,7 @@ from typing import Final, assert_never
 from balloond.config.settings import SMALLEST_GUEST, GuestPolicy
 from balloond.model import Demand, Guest, Trust
 from balloond.policy.distress import Distress, feel
+from balloond.policy.solvency import OVERHEAD_MOST
 from balloond.policy.trust import NEW_S, Hearing, judge, listen, touched
 from balloond.policy.working_set import WorkingSet, ahead, follow, margin, outgrows_margin, squeezed_want
 from balloond.units import MIB
@@ -33,10 +34,6 @@ its kernel needs some to work in."""
 
 STARVES_S: Final = 60.0
 """For so long it was squeezed or suffered with each look: then memory does not come by itself."""
-
-OVERHEAD_MOST: Final = 160 * MIB
-"""What a QEMU process is believed to need beside its guest's memory at most. Under TCG, with 32 MiB of translated
-code, it was seen to need 107 MiB; a guest that lies about its free memory must not make it more."""
 
 
 @value

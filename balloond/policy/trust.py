@@ -75,6 +75,7 @@ class Sample:
 
     elapsed_s: float  # since the believed one before it was taken; 0 for the first
     size: int  # of the guest then, at most
+    size_least: int
     touched: int  # by the guest until now, at most
     usable: int
     unused: int | None  # memory that nobody in the guest has any use for
@@ -145,6 +146,7 @@ def listen(
     return hearing, Sample(
         elapsed_s=taken_s - before.sampled_s if before.sampled_s is not None else 0.0,
         size=high,
+        size_least=low,
         touched=most,
         usable=unneeded,
         unused=statistics.untrusted_unused,

@@ -172,7 +172,8 @@ def _overhead(sample: Sample, guest: Guest) -> float:
     guest has free may have been touched before, so it is the least of many looks that tells."""
     if guest.rss is None or sample.unused is None:
         return float("inf")
-    return max(0.0, float(sample.touched - (guest.actual - sample.unused)))
+    had = min(guest.actual, sample.size_least)  # what it was given since it need not have touched
+    return max(0.0, float(sample.touched - (had - sample.unused)))
 
 
 def _rise_or_decay(before: float, low: int, high: int, keep: float) -> float:

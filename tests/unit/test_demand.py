@@ -9,8 +9,9 @@ import pytest
 
 from balloond.config.settings import SMALLEST_GUEST, Amount, GuestPolicy
 from balloond.model import Demand, Guest, Statistics, Trust
-from balloond.policy.demand import OVERHEAD_MOST, Memory, estimate, unestimated
+from balloond.policy.demand import Memory, estimate, unestimated
 from balloond.policy.distress import Distress
+from balloond.policy.solvency import OVERHEAD_MOST
 from balloond.policy.trust import Hearing
 from balloond.policy.working_set import WorkingSet
 from balloond.units import GIB, MIB

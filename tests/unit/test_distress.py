@@ -28,6 +28,7 @@ def sample(
     return Sample(
         elapsed_s=elapsed_s,
         size=2 * GIB,
+        size_least=2 * GIB,
         touched=2 * GIB,
         usable=usable,
         unused=unused,

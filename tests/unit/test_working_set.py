@@ -20,6 +20,7 @@ def sample(low: int, high: int | None = None, elapsed_s: float = 2.0, **more: in
         "swapped_out": 0,
         "faulted": 0,
         "size": 8 * GIB,
+        "size_least": 8 * GIB,
         "touched": 8 * GIB,
         **more,
     }
@@ -179,6 +180,8 @@ def test_what_qemu_needs_for_itself_is_the_least_that_was_ever_seen_of_it() -> N
     tight = follow(wider, sample(GIB, unused=3 * GIB, touched=GIB + 50 * MIB), seen)
     assert tight.overhead == 50 * MIB
     assert follow(KNOWN, sample(GIB, unused=0, touched=GIB), seen).overhead == 0
+    grown = sample(GIB, unused=GIB, touched=GIB + 200 * MIB, size_least=2 * GIB)  # to the 4 that it has now
+    assert follow(KNOWN, grown, seen).overhead == 200 * MIB
     assert follow(KNOWN, sample(GIB, unused=GIB), guest()).overhead == float("inf")
     assert follow(KNOWN, sample(GIB), guest(rss=GIB)).overhead == float("inf")
 
