@@ -27,9 +27,9 @@ Measured with a few devices under TCG, translated code apart: 30 MiB (QEMU 7.2).
 
 OVERHEAD_MOST: Final = 160 * MIB
 """What a process holds beyond its guest's memory is QEMU's need, up to this. Under TCG, with 32 MiB of translated
-code, 107 MiB were seen. More can be the guest's own, after a reset: libvirt's figure of the balloon is old then for
-some 20 s, while the guest fills what was taken from it before. Nor may a guest that lies of its free memory make it
-more."""
+code, 107 MiB were seen. More can be the guest's own, after a reset: libvirt's figure of the balloon is old then
+for some 20 s, while the guest fills what was taken from it before. Nor may a guest that lies of its free memory
+make it more."""
 
 HELD: Final = {
     Obstacle.LOCKED: Held.LOCKED,
