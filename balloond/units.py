@@ -37,7 +37,7 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text!r} has {f'unit {unit!r}' if unit else 'no unit'}; write {wanted}")
     if number * _SIZES[unit] > LARGEST_MEMORY:
         raise ValueError(
-            f"{number:.6g}{unit} is more than any machine has; {LARGEST_MEMORY // TIB}TiB are the most"
+            f"{_brief(text)} is more than any machine has; {LARGEST_MEMORY // TIB}TiB are the most"
         )
     return int(number * _SIZES[unit])
 
@@ -75,5 +75,9 @@ def _split(text: str, wanted: str) -> tuple[float, str]:
         raise ValueError(f"{text!r} is not {wanted}")
     number = float(match[1])
     if number == float("inf"):
-        raise ValueError(f"{text[:20]!r}… is larger than anything; write {wanted}")
+        raise ValueError(f"{_brief(text)} is larger than anything; write {wanted}")
     return number, match[2]
+
+
+def _brief(text: str) -> str:
+    return repr(text) if len(text) <= 20 else f"{text[:20]!r}…"

@@ -34,7 +34,7 @@ DEEPEST: Final = 16
 REFUSED: Final = "refused"
 """The tag of a node that was an alias: its fault is already told."""
 
-_WHOLE_FILE: Final = "(file)"
+WHOLE_FILE: Final = "(file)"
 _LONGEST_COMPLAINT: Final = 200  # characters of the parser's words, which may quote whole tags
 
 
@@ -127,7 +127,7 @@ class _Bounded(Reader, Scanner, Parser, Composer, Resolver):
 
     def _refuse(self, event: NodeEvent, text: str) -> None:
         line = _mark(event).line + 1
-        self.problems.append(Problem(file=self._file, line=line, path=_WHOLE_FILE, text=escape(text)))
+        self.problems.append(Problem(file=self._file, line=line, path=WHOLE_FILE, text=escape(text)))
 
 
 def _mark(event: Event) -> Mark:
@@ -137,7 +137,7 @@ def _mark(event: Event) -> Mark:
 
 
 def _broken(file: str, line: int, text: str) -> ConfigError:
-    return ConfigError((Problem(file=file, line=line, path=_WHOLE_FILE, text=text),))
+    return ConfigError((Problem(file=file, line=line, path=WHOLE_FILE, text=text),))
 
 
 def _line_of(error: yaml.MarkedYAMLError) -> int:

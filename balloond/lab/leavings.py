@@ -19,8 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from balloond.host.world import is_noted, put_back_noted
+from balloond.host.files import Root
+from balloond.host.kernel import read_ksm
+from balloond.host.ksm import Merging
 from balloond.lab import pool
+from balloond.model import Result
 
 ROOT: Final = Path("/var/lib/balloond-lab")
 """Everything that the lab keeps. Under /var/lib, where only root can have put it and QEMU's user may pass."""
@@ -68,13 +71,13 @@ def clear(home: Path) -> None:
     """Removes everything that the run made; safe to call again, and when only half of it was ever made."""
     if (home / "processes").exists():
         _end((home / "processes").read_text().splitlines())
-    if is_noted(home / "state"):
-        put_back_noted(home / "state")  # merging is the whole machine's
+    merging_stands = not _put_merging_back(home / "state")
     pool.remove(home.name)
     for swap in home.glob("*.swap"):
         subprocess.run(["swapoff", str(swap)], capture_output=True, check=False)
     _clear_after_libvirt(guest_prefix(home.name))
-    shutil.rmtree(home, ignore_errors=True)
+    if not merging_stands:  # else its note stays, for the next sweep
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def sweep() -> list[str]:
@@ -89,6 +92,16 @@ def forget() -> None:
     """Removes also what is kept for the next time: images, and what was found out about the machine."""
     if not any(RUNS.glob("*")):
         shutil.rmtree(ROOT, ignore_errors=True)
+
+
+def _put_merging_back(state: Path) -> bool:
+    """Whether merging, which is the whole machine's, is as the run's daemon found it; whatever that one wanted."""
+
+    def put_back() -> bool:
+        merging, now = Merging(Root(), state), read_ksm(Root())
+        return now is None or not merging.noted or merging.put_back(now)[0] is Result.DONE
+
+    return _wait(put_back)
 
 
 def _clear_after_libvirt(prefix: str) -> None:
@@ -123,8 +136,9 @@ def _end(noted: list[str]) -> None:
         os.kill(int(process.split()[0]), signal.SIGKILL)
 
 
-def _wait(happened: Callable[[], bool]) -> None:
-    """Until it happened or patience ends: what comes after is done in either case."""
+def _wait(happened: Callable[[], bool]) -> bool:
+    """Until it happened or patience ends; whether it happened."""
     deadline = time.monotonic() + PATIENCE_S
-    while not happened() and time.monotonic() < deadline:
+    while not (done := happened()) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return done

@@ -277,7 +277,7 @@ def _claim(view: _View) -> Claim:
         )
     return Claim(
         guarantee=guarantee, need=need, floor=floor, want=want, ceiling=ceiling,
-        shares=view.policy.shares, busy=demand.working_set / actual if demand.working_set < actual else 1.0,
+        shares=view.policy.shares, busy=min(1.0, demand.working_set / max(1, actual)),
     )  # fmt: skip
 
 

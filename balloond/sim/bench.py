@@ -25,6 +25,7 @@ from balloond.sim import arguments
 from balloond.sim.compare import CONFIG, Case, Row, compare, rows, with_bounds
 from balloond.sim.guest import SimGuest, Voice, Wish
 from balloond.sim.policies import BALLOOND, PEERS
+from balloond.sim.processes import EXIT_LOST, WorkerLostError
 from balloond.sim.progress import Progress
 from balloond.sim.synthetic import synthesize
 from balloond.sim.table import aligned, short
@@ -50,7 +51,7 @@ COLUMNS: Final = (
 
 def main(words: Sequence[str] | None = None) -> int:
     """Prints the tables; returns the exit status: 1 where real machines miss a bar, 2 where the trace can't be
-    used."""
+    used, 70 where a process that shared the work was lost."""
     options = _parser().parse_args(words)
     file = trace_file()
     try:
@@ -66,7 +67,11 @@ def main(words: Sequence[str] | None = None) -> int:
         for overcommit in EXCESS_BARS
         for policy in (BALLOOND, *PEERS)
     ]
-    told = rows(compare(worlds, with_bounds(cases), jobs=options.jobs, progress=Progress(sys.stderr)))
+    try:
+        told = rows(compare(worlds, with_bounds(cases), jobs=options.jobs, progress=Progress(sys.stderr)))
+    except WorkerLostError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_LOST
     found = verdicts(told)
     print("\n".join(["", *bars(told), "", *verdict_lines(found)]), flush=True)
     if file is None:

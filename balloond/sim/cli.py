@@ -27,7 +27,7 @@ from balloond.config.read import load as load_config
 from balloond.config.settings import Config, Mode
 from balloond.sim import arguments, report
 from balloond.sim.policies import BALLOOND, BOUNDS, PEERS, POLICIES, WORDS
-from balloond.sim.processes import WorkerLostError
+from balloond.sim.processes import EXIT_LOST, WorkerLostError
 from balloond.sim.progress import Progress
 from balloond.sim.table import aligned
 
@@ -80,7 +80,7 @@ exit status:
   2    an option, a trace or a scenario is wrong, or the report can't be written
   70   a bug, with its trace; a process that shared the work was killed; or the
        figures could not be written
-  130  it was interrupted
+  130  it was interrupted; 143 by SIGTERM
 
 see also:
   docs/benchmark.md""".format(policies="\n".join(f"  {name:<12}{words}" for name, words in WORDS.items()))
@@ -109,6 +109,8 @@ def main(given: Sequence[str] | None = None) -> int:
         _check(options)
         with _terminable():
             told = _scenario(options) if options.scenario is not None else _trace(options)
+        printed, written = _print(told.text), _write(options.report, told.page)
+        return printed or written
     except ConfigError as error:
         for problem in error.problems:
             _complain(str(problem))
@@ -121,14 +123,10 @@ def main(given: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except WorkerLostError as error:
         _say(str(error))
-        return EXIT_BUG
-    except (
-        Exception
-    ):  # whatever it is, it is our own bug; Python would end with 1, which elsewhere is a judgement
+        return EXIT_LOST
+    except Exception:  # it is our own bug; Python would end with 1, which of other commands is a judgement
         _complain(traceback.format_exc().rstrip())
         return EXIT_BUG
-    written, printed = _write(options.report, told.page), _print(told.text)
-    return written or printed
 
 
 @contextmanager
@@ -146,7 +144,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _write(path: Path | None, page: report.Page) -> int:
-    """The page first: an hour's work may not be lost with a terminal. Returns the exit status."""
+    """Returns the exit status."""
     if path is None:
         return EXIT_OK
     try:
@@ -158,6 +156,10 @@ def _write(path: Path | None, page: report.Page) -> int:
 
 
 def _print(text: str) -> int:
+    """Returns the exit status; the page is written all the same."""
+    if sys.stdout is None:
+        _say("the figures could not be written: standard output is closed")
+        return EXIT_BUG
     try:
         print(text, flush=True)
     except OSError as error:
@@ -188,9 +190,19 @@ def _check(options: argparse.Namespace) -> None:
             raise WrongError(
                 f"--report {told}: {error.strerror}; name a file in a folder that may be written"
             ) from error
-        for name in (options.trace, options.config, options.scenario):
-            if name is not None and _is_same(options.report, Path(name)):
+        for path in _read(options):
+            if _is_same(options.report, path):
                 raise WrongError(f"--report {told} is what is read as well; name another file")
+
+
+def _read(options: argparse.Namespace) -> Iterator[Path]:
+    """The files that are read, or might be."""
+    yield from filter(None, (options.trace, options.config))
+    if options.scenario is not None:
+        from balloond.sim.scenario import file_of
+
+        yield Path(options.scenario)
+        yield file_of(options.scenario)
 
 
 def _is_same(one: Path, other: Path) -> bool:

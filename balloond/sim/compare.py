@@ -26,8 +26,8 @@ CONFIG: Final = Config(
     defaults=GuestPolicy(minimum=Amount(size=0)),
 )
 """balloond as it is compared. A simulated host needs nothing for itself, so it has no reserve. Guests are promised
-nothing, as by MOM: what is promised to an idle guest is out of reach for one in need, and the oracles promise
-nothing either."""
+the least that there is, by MOM nothing: what is promised to an idle guest is out of reach for one in need, and the
+oracles promise nothing either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,10 +163,11 @@ class SimGuest:
             self.heard = sample
 
     def show(self) -> Guest:
-        """The guest as the host sees it. Of one whose monitor does not answer it keeps what it was told last."""
-        if not self.hung or self.shown is None:
+        """The guest as the host sees it. Of one whose monitor does not answer it keeps what it was told last, if
+        it ever was: else it has no more than the size in the definition."""
+        if not self.hung:
             self.shown = self.told_actual, self.heard
-        actual, heard = self.shown
+        actual, heard = self.shown or (self.told_actual, None)
         return Guest(
             uuid=self.uuid,
             name=self.name,
@@ -195,7 +196,7 @@ class SimGuest:
         self.running = True
         self.actual = self.target = float(self.maximum)
         self.told = None
-        self.heard = None
+        self.heard = self.shown = None
         self.loads_s = now_s + BOOT_S
 
     def reboot(self, now_s: float = 0.0) -> None:

@@ -92,7 +92,7 @@ def play(scenario: ScenarioWorld, *, digest: bool = False, watcher: Watcher | No
         except DaemonKilledError:
             moves.count(world)
             witness.after(None)
-            world.applies_left = None
+            world.begin_anew()
             tick, away_until_s = None, world.now_s + RESTART_S
             story.restarts += 1
             continue

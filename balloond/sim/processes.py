@@ -1,7 +1,8 @@
 """How is work shared by all processors?
 
 Parts go out, results come back as they are done, each with its part's number. What is computed depends on nothing
-but the parts.
+but the parts. Processes inherit the parts and are told numbers only: what waits in a pipe for a process that is
+gone would keep whoever ends it waiting (CPython's gh-94777; 3.11.2 has it).
 """
 
 from __future__ import annotations
@@ -9,19 +10,28 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, parent_process
-from multiprocessing.connection import wait
-from typing import TypeVar
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import active_children, connection, get_context, parent_process
+from typing import Any, Final, TypeVar
 
 P = TypeVar("P")
 R = TypeVar("R")
 
+AHEAD: Final = 4
+"""Parts for each process that are waiting or worked at: more at once would only take memory."""
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
+EXIT_LOST: Final = 70
+"""Exit status for WorkerLostError; EX_SOFTWARE of sysexits(3)."""
+
 
 class WorkerLostError(Exception):
-    """A process that shared the work was ended from outside."""
+    """A process that shared the work was ended from outside, or could not be had; the text says what may help."""
 
 
 def count(jobs: int | None, parts: int) -> int:
@@ -31,7 +41,7 @@ def count(jobs: int | None, parts: int) -> int:
 
 def each(
     work: Callable[[P], R], parts: Sequence[P], *, jobs: int, order: Sequence[int] | None = None
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Carries the parts out, beginning with them in `order`, and gives each result when it is there. One job works
     in this very process. Whoever ends early ends the processes too. Raises WorkerLostError."""
     order = range(len(parts)) if order is None else order
@@ -39,11 +49,20 @@ def each(
         yield from ((index, work(parts[index])) for index in order)
         return
     others = active_children()
-    pool = ProcessPoolExecutor(jobs, initializer=_end_with_its_parent)
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=get_context("fork"), initializer=_begin, initargs=(work, parts)
+    )
+    ahead = iter(order)
+    waiting: dict[Future[Any], int] = {}  # Any: of what `_carry_out` returns nothing is known here
     try:
-        waiting = _submit(pool, work, parts, order)
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        for index in islice(ahead, AHEAD * jobs):
+            waiting[_submit(pool, index)] = index
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                done = waiting.pop(future)
+                for index in islice(ahead, 1):
+                    waiting[_submit(pool, index)] = index
+                yield done, future.result()
     except BrokenProcessPool as error:
         raise WorkerLostError(
             "a process that shared the work was killed; where memory ran out, fewer --jobs need less"
@@ -57,22 +76,45 @@ def each(
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_its_parent() -> None:
+_inherited: tuple[Callable[[Any], Any], Sequence[Any]]  # Any: work and parts, as `each` was given them
+
+
+def _begin(work: Callable[[Any], Any], parts: Sequence[Any]) -> None:
     """Ctrl-C reaches all processes of a terminal: this one ends at once and without a word, as it does when its
     parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    global _inherited  # noqa: PLW0603  (what a process is begun with has no other place)
+    _inherited = work, parts
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     threading.Thread(target=_watch_parent, daemon=True).start()
 
 
 def _watch_parent() -> None:
     parent = parent_process()
     if parent is not None:
-        wait([parent.sentinel])
+        connection.wait([parent.sentinel])
         os._exit(1)
 
 
-def _submit(
-    pool: Executor, work: Callable[[P], R], parts: Sequence[P], order: Sequence[int]
-) -> dict[Future[R], int]:
-    return {pool.submit(work, parts[index]): index for index in order}
+def _carry_out(index: int) -> Any:  # Any: see `_inherited`
+    work, parts = _inherited
+    return work(parts[index])
+
+
+def _submit(pool: ProcessPoolExecutor, index: int) -> Future[Any]:
+    """A signal that falls while a process is forked may be lost, or end that one with many words."""
+    with _blocked():
+        try:
+            return pool.submit(_carry_out, index)
+        except OSError as error:
+            raise WorkerLostError(f"no process can be started: {error.strerror}; try fewer --jobs") from error
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from balloond.config.document import compose, text_of
+from balloond.config.document import WHOLE_FILE, compose, text_of
 from balloond.config.problems import ConfigError, Problem, quote
 from balloond.config.read import read as read_config
 from balloond.config.settings import Config
@@ -34,6 +35,7 @@ __all__ = ["ConfigError", "ScenarioWorld", "load", "named", "names", "read"]
 T = TypeVar("T")
 
 MOST_GUESTS: Final = 1000
+MOST_FAULTS: Final = 10_000
 MOST_DURATION_S: Final = 366 * 86_400.0
 LEAST_STEP_S: Final = 0.1
 MOST_DIGITS: Final = 18  # of a whole number
@@ -52,10 +54,14 @@ def names() -> tuple[str, ...]:
     )
 
 
+def file_of(name: str) -> Path:
+    """Where that one of `names` is."""
+    return Path(str(resources.files("balloond.sim") / "scenarios" / f"{name}.yaml"))
+
+
 def named(name: str, *, config: Config | None = None) -> ScenarioWorld:
     """One of `names`, as `read`. Raises FileNotFoundError."""
-    file = resources.files("balloond.sim") / "scenarios" / f"{name}.yaml"
-    return read(file.read_text(encoding="utf-8"), f"{name}.yaml", config=config)
+    return read(file_of(name).read_text(encoding="utf-8"), f"{name}.yaml", config=config)
 
 
 def read(text: str, file: str, *, config: Config | None = None) -> ScenarioWorld:
@@ -63,10 +69,10 @@ def read(text: str, file: str, *, config: Config | None = None) -> ScenarioWorld
     Raises ConfigError with every fault in it."""
     root, problems = compose(text, file)
     reader = _Reader(file=file, text=text, problems=problems)
-    made = _scenario(reader, root)
+    made = _scenario(reader, root, config)
     if reader.problems:
         raise ConfigError(tuple(sorted(reader.problems, key=lambda problem: problem.line)))
-    return made if config is None else replace(made, config=config, step_s=config.interval_s)
+    return made
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,7 +86,7 @@ class _Reader:
     def blame(self, node: Node | None, path: str, words: str) -> None:
         line = node.start_mark.line + 1 if node is not None else 1
         self.problems.append(
-            Problem(file=self.file, line=line, path=path.rstrip(".") or "(file)", text=words)
+            Problem(file=self.file, line=line, path=path.rstrip(".") or WHOLE_FILE, text=words)
         )
 
     def mapping(self, node: Node | None, path: str, keys: Iterable[str]) -> _Mapping:
@@ -106,6 +112,13 @@ class _Reader:
         if node is not None:
             self.blame(node, path, "must be a list, each entry beginning with `- `")
         return []
+
+    def most(self, made: Iterable[T], most: int, top: _Mapping, key: str) -> list[T]:
+        """No more than `most` of what is made."""
+        kept = list(islice(made, most + 1))
+        if len(kept) > most:
+            self.blame(top.entries.get(key), key, f"are more than {most}, which are the most; write fewer")
+        return kept[:most]
 
     def scalar(self, node: Node, path: str, parse: Callable[[str], T], default: T) -> T:
         if not isinstance(node, ScalarNode):
@@ -139,33 +152,34 @@ class _Mapping:
         return self.get(key, parse, stand_in)
 
 
-def _scenario(reader: _Reader, root: Node | None) -> ScenarioWorld:
+def _scenario(reader: _Reader, root: Node | None, tried: Config | None) -> ScenarioWorld:
     top = reader.mapping(
         root, "", ("title", "duration", "step", "steady-from", "host", "guests", "faults", "config")
     )
     config = _config(reader, top.entries.get("config"))
     host = _host(reader, top)
-    guests = [
+    described = (
         guest
         for index, node in enumerate(reader.sequence(top.entries.get("guests"), "guests"))
         for guest in _guests(reader, node, f"guests[{index}].")
-    ]
-    if len(guests) > MOST_GUESTS:
-        reader.blame(top.entries.get("guests"), "guests", f"are {len(guests)}; {MOST_GUESTS} are the most")
-        guests = guests[:MOST_GUESTS]
+    )
+    guests = reader.most(described, MOST_GUESTS, top, "guests")
     if not guests and not reader.problems:
         reader.blame(root, "guests", "is missing; write a list of guests, each with name and memory")
     for guest in sorted(name for name, count in Counter(g.name for g in guests).items() if count > 1):
         reader.blame(top.entries.get("guests"), "guests", f"two guests are named {quote(guest)}")
     for index, guest_ in enumerate(guests):
         guest_.uuid = f"00000000-0000-0000-0000-{index:012}"
-    troubles = [
+    faulted = (
         fault
         for index, node in enumerate(reader.sequence(top.entries.get("faults"), "faults"))
         for fault in _faults(reader, node, f"faults[{index}].", guests)
-    ]
+    )
+    troubles = reader.most(faulted, MOST_FAULTS, top, "faults")
     duration_s = top.need("duration", _duration_from(LEAST_STEP_S), 1.0, "30min")
     step_s = top.get("step", _duration_from(LEAST_STEP_S), config.interval_s)
+    if tried is not None:
+        config, step_s = tried, tried.interval_s
     if duration_s < step_s and not reader.problems:
         reader.blame(
             top.entries["duration"], "duration",
@@ -174,11 +188,11 @@ def _scenario(reader: _Reader, root: Node | None) -> ScenarioWorld:
     return ScenarioWorld(
         name=Path(reader.file).stem,
         title=top.get("title", str, ""),
-        world=SimWorld(host=host, guests=guests, troubles=list(troubles)),
+        world=SimWorld(host=host, guests=guests, troubles=[*troubles]),
         config=config,
         duration_s=duration_s,
         step_s=step_s,
-        steady_from_s=top.get("steady-from", parse_duration, float("inf")),
+        steady_from_s=top.get("steady-from", _parse_time, float("inf")),
     )
 
 
@@ -192,7 +206,13 @@ def _config(reader: _Reader, node: Node | None) -> Config:
         return read_config("\n" * start.line + " " * start.column + part, reader.file)
     except ConfigError as error:
         reader.problems.extend(
-            Problem(file=p.file, line=p.line, path=f"config.{p.path}", text=p.text) for p in error.problems
+            Problem(
+                file=p.file,
+                line=p.line,
+                path="config" if p.path == WHOLE_FILE else f"config.{p.path}",
+                text=p.text,
+            )
+            for p in error.problems
         )
         return Config()
 
@@ -269,7 +289,7 @@ def _demand(reader: _Reader, entry: _Mapping, key: str, *, cache: float) -> Dema
         if not isinstance(pair, SequenceNode) or len(pair.value) != 2:
             reader.blame(pair, here, "must be a pair such as [5min, 2GiB]")
             continue
-        at_s = reader.scalar(pair.value[0], here, parse_duration, 0.0)
+        at_s = reader.scalar(pair.value[0], here, _parse_time, 0.0)
         if points and at_s < points[-1][0]:
             reader.blame(pair, here, "is earlier than the point before it")
             continue
@@ -289,8 +309,8 @@ def _faults(reader: _Reader, node: Node, path: str, guests: list[SimGuest]) -> I
     if kind is None:
         return
     values: dict[str, Any] = {  # Any: each field of a fault has its own type
-        "from_s": kind_of.get("from", parse_duration, 0.0),
-        "until_s": kind_of.get("until", parse_duration, float("inf")),
+        "from_s": kind_of.get("from", _parse_time, 0.0),
+        "until_s": kind_of.get("until", _parse_time, float("inf")),
     }
     if values["until_s"] <= values["from_s"]:
         reader.blame(kind_of.entries.get("until"), f"{path}until", "must be later than from")
@@ -333,7 +353,7 @@ def _parse_story(text: str) -> str:
 
 
 def _parse_signed_duration(text: str) -> float:
-    return -parse_duration(text[1:]) if text.startswith("-") else parse_duration(text)
+    return -_parse_time(text[1:]) if text.startswith("-") else _parse_time(text)
 
 
 def _duration_from(least_s: float) -> Callable[[str], float]:
@@ -344,6 +364,9 @@ def _duration_from(least_s: float) -> Callable[[str], float]:
         return seconds
 
     return parse
+
+
+_parse_time: Final = _duration_from(0.0)
 
 
 def _positive_size(text: str) -> int:
@@ -387,7 +410,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 _FIELDS: Final[dict[str, tuple[str, Callable[[str], Any], Any, str]]] = {  # Any: each field has its own type
     "story": ("story", _parse_story, "hungry", "hungry"),
-    "delay": ("delay_s", parse_duration, 0.0, "10s"),
+    "delay": ("delay_s", _parse_time, 0.0, "10s"),
     "speed": ("speed", _positive_size, MIB, "5MiB"),
     "share": ("share", parse_share, 0.0, "50%"),
     "after": ("after", _whole(0, 10_000), 0, "2"),

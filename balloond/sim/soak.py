@@ -19,7 +19,7 @@ from math import ceil
 from balloond.sim import arguments
 from balloond.sim.invariants import Breach
 from balloond.sim.play import play
-from balloond.sim.processes import WorkerLostError, each
+from balloond.sim.processes import EXIT_LOST, WorkerLostError, count, each
 from balloond.sim.progress import Progress
 from balloond.sim.random_worlds import HOURS, world_of
 
@@ -87,18 +87,18 @@ def main(words: Sequence[str] | None = None) -> int:
         finding = look_at(given.only)
         _tell(finding, all_of_it=True)
         return bool(finding.breaches or finding.crash)
-    count = ceil(given.hours / HOURS)
+    worlds = range(given.seed, given.seed + ceil(given.hours / HOURS))
     total, begun_s = Sum(), time.monotonic()
     progress = Progress(sys.stderr, "worlds")
     try:
-        for _, finding in each(look_at, range(given.seed, given.seed + count), jobs=given.jobs):
+        for _, finding in each(look_at, worlds, jobs=count(given.jobs, len(worlds))):
             total.add(finding)
             if finding.breaches or finding.crash:
                 _tell(finding, all_of_it=False)
-            progress(total.worlds, count)
+            progress(total.worlds, len(worlds))
     except WorkerLostError as error:
         print(f"soak: {error}", file=sys.stderr)
-        return 1
+        return EXIT_LOST
     print(
         f"{total.worlds} worlds, {total.worlds * HOURS:.0f} host-hours, {total.ticks} turns, "
         f"{total.targets_set} targets set, {total.restarts} restarts, "

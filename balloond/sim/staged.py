@@ -152,7 +152,7 @@ class Actor:
         try:
             world.apply(actions)
         except DaemonKilledError:
-            world.applies_left = None
+            world.begin_anew()
         self.moves.count(world)
 
     def decide(self, snapshot: Snapshot) -> tuple[SetTarget, ...]:

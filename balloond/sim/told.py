@@ -41,7 +41,9 @@ def describe(trace: Trace, worlds: Worlds, seed: int) -> str:
     left_out = len(trace.capacity) - worlds.machines.size
     left = f", {left_out} machines left out" if left_out else ""
     cut = (
-        f"; {trace.cut:,} samples were more than their machine has, and are cut to that" if trace.cut else ""
+        f"; {worlds.cut:,} samples were more than their machine has, and are cut to that"
+        if worlds.cut
+        else ""
     )
     days = worlds.steps * STEP_S / 86400
     guests = worlds.machines.shape[1]

@@ -80,7 +80,9 @@ class Trace:
     capacity: Array  # bytes [machine]
     wanted: Array  # bytes [machine, slot]
     slot_s: float
-    cut: int = 0  # samples that were more than their machine has
+    cut: npt.NDArray[
+        np.bool_
+    ]  # [machine, slot]: whether so much was recorded that the machine does not have it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,6 +93,7 @@ class Worlds:
     capacity: Array  # [host, guest]
     wanted: Array  # [host, guest, slot]; the last slot is where the last line leads to
     steps_a_slot: int
+    cut: int = 0  # of the samples, how many were more than their machine has
 
     @property
     def hosts(self) -> int:
@@ -187,7 +190,7 @@ def trace_of(name: str, usage_gib: Array, capacity_gib: Array, slot_s: Array | f
         capacity=np.floor(capacity_gib * GIB),
         wanted=np.floor(wanted_gib * GIB),
         slot_s=seconds,
-        cut=int(np.count_nonzero(usage_gib > capacity_gib[:, None])),
+        cut=usage_gib > capacity_gib[:, None],
     )
 
 
@@ -221,4 +224,5 @@ def deal(trace: Trace, *, days: float, seed: int = 1) -> Worlds:
         capacity=trace.capacity[machines],
         wanted=trace.wanted[machines, : slots + 1],
         steps_a_slot=int(trace.slot_s / STEP_S),
+        cut=int(np.count_nonzero(trace.cut[machines, : slots + 1])),
     )

@@ -210,6 +210,12 @@ class SimWorld:
         self.host.merging.set(measure.to)
         return Measured(measure=measure, result=Result.DONE)
 
+    def begin_anew(self) -> None:
+        """Another daemon takes the place of the one that was killed: nothing is known any more."""
+        self.applies_left = None
+        for guest in self.guests:
+            guest.shown = None
+
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:
             if self.applies_left <= 0:

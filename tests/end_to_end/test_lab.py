@@ -157,10 +157,13 @@ def test_what_a_dead_run_left_is_swept_and_a_living_one_is_spared(lab: Lab) -> N
     assert living.pool.memory.is_dir()
 
 
-def test_the_merging_that_a_dead_run_left_on_is_put_back(found: KsmSettings) -> None:
+@pytest.mark.parametrize("restored", [True, False])
+def test_the_merging_that_a_dead_run_left_on_is_put_back(found: KsmSettings, restored: bool) -> None:
     dead = leavings.begin()
     (dead / "state").mkdir()
-    Merging(Root(), dead / "state").set(KsmSettings(run=1, pages_to_scan=4000))
+    merging = Merging(Root(), dead / "state")
+    merging.wish(restored=restored)
+    merging.set(KsmSettings(run=1, pages_to_scan=4000))
     (dead / "owner").write_text("1 999")
     assert read_ksm_settings(Root()) != found
     assert leavings.sweep() == [dead.name]

@@ -286,10 +286,16 @@ def test_balloons_stick_crawl_and_stop_half_way() -> None:
 
 def test_a_hung_monitor_is_a_fault_and_its_writes_time_out() -> None:
     world = alone(guest(), faults.Hang(guest="a", from_s=5.0))
-    live(world, 4)
+    world.guests[0].balloon.speed = 10.0 * MIB
+    live(world, 3)
+    ask(world, 2 * GIB)
+    live(world, 1)
     known = seen(world)
     live(world, 6)
+    assert world.guests[0].actual < known.actual - 50 * MIB
     assert (seen(world).actual, seen(world).statistics) == (known.actual, known.statistics)
+    world.begin_anew()  # another daemon knows what the definition says
+    assert (seen(world).actual, seen(world).statistics) == (int(world.guests[0].actual), None)
     assert seen(world).obstacle is Obstacle.UNREADABLE
     assert [fault.kind for fault in world.observe().faults] == [FaultKind.GUEST_UNREADABLE]
     assert ask(world, 2 * GIB) is Result.TIMED_OUT

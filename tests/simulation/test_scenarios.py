@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from balloond.config.settings import Config
 from balloond.model import Reason, Tick
 from balloond.sim import scenario
 from balloond.sim.play import Story, play
@@ -167,7 +169,7 @@ def test_a_fault_is_dealt_out_to_every_guest_that_its_pattern_fits() -> None:
         (1, "duration: 9999999h", "'9999999h' is not between 0.1s and 8784h"),
         (1, "duration: 1s", "duration: is less than one step of 2 s"),
         (1, "step: 1ms", "'1ms' is not between 0.1s and 8784h"),
-        (2, "host: {memory: 8000TiB}", "8000TiB is more than any machine has; 4096TiB are the most"),
+        (2, "host: {memory: 8000TiB}", "'8000TiB' is more than any machine has; 4096TiB are the most"),
         (2, "host: {memory: 8}", "host.memory: '8' has no unit"),
         (2, "host: {memory: 8GiB, swaps: 1GiB}", "host: has no key 'swaps'"),
         (2, "host: 8GiB", "host: must be a mapping"),
@@ -192,7 +194,7 @@ def test_a_mistake_is_told_with_its_line(line: int, text: str, words: str) -> No
 
 def test_a_thousand_guests_are_the_most_in_all() -> None:
     many = "  - {name: n, memory: 1GiB, count: 600}\n  - {name: m, memory: 1GiB, count: 401}\n"
-    with pytest.raises(ConfigError, match="guests: are 1001; 1000 are the most"):
+    with pytest.raises(ConfigError, match="guests: are more than 1000, which are the most"):
         read(f"duration: 4min\nhost: {{memory: 8GiB}}\nguests:\n{many}", "bad.yaml")
 
 
@@ -207,6 +209,9 @@ def test_a_thousand_guests_are_the_most_in_all() -> None:
         ("{fault: silence, guest: web-1, by: 3s}", "by: means nothing to 'silence'"),
         ("{fault: libvirt-gone, guest: web-1}", "concerns the host, no guest"),
         ("{fault: clock-jump, by: tomorrow}", "'tomorrow' is not a duration"),
+        ("{fault: clock-jump, by: -999999999h}", "'999999999h' is not between 0s and 8784h"),
+        ("{fault: libvirt-gone, from: 999999999h}", "'999999999h' is not between 0s and 8784h"),
+        ("{fault: late, guest: web-1, delay: 999999999h}", "'999999999h' is not between 0s and 8784h"),
         ("{guest: web-1}", "faults[0].fault: is missing"),
         ("{fault: libvirt-gone, from: 2min, until: 1min}", "faults[0].until: must be later than from"),
         ("{fault: libvirt-gone, from: 2min, until: 2min}", "faults[0].until: must be later than from"),
@@ -218,6 +223,18 @@ def test_a_mistake_in_a_fault_is_told_with_its_line(fault: str, words: str) -> N
         read(f"{SMALL}faults:\n  - {fault}\n", "bad.yaml")
     told_ = [str(problem) for problem in caught.value.problems]
     assert any(problem.startswith("bad.yaml:6: ") and words in problem for problem in told_), told_
+
+
+def test_ten_thousand_faults_are_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenario, "MOST_FAULTS", 3)
+    text = SMALL + 'faults:\n  - {fault: silence, guest: "web-*"}\n  - {fault: freeze, guest: "web-*"}\n'
+    with pytest.raises(ConfigError, match="faults: are more than 3, which are the most"):
+        read(text, "bad.yaml")
+
+
+def test_ones_own_interval_may_not_be_longer_than_the_scenario() -> None:
+    with pytest.raises(ConfigError, match="duration: is less than one step of 300 s"):
+        read(SMALL, "x.yaml", config=replace(Config(), interval_s=300.0))
 
 
 def test_mistakes_in_config_are_told_with_the_scenarios_own_lines() -> None:

@@ -11,6 +11,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pytest
 
 from balloond import cli as balloonctl
 from balloond.lab.patience import until
-from balloond.sim import bench, processes, verdict
+from balloond.sim import bench, processes, scenario, verdict
 from balloond.sim.cli import main
 from balloond.sim.policies import POLICIES
 from balloond.sim.progress import Progress
@@ -205,19 +207,19 @@ def test_a_wrong_option_is_refused_with_what_would_be_right(
 def test_what_is_read_is_never_overwritten_by_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario, config, trace = tmp_path / "mine.yaml", tmp_path / "balloond.yaml", tmp_path / "mine.npz"
-    scenario.write_text(SCENARIO, encoding="utf-8")
+    mine, config, trace = tmp_path / "mine.yaml", tmp_path / "balloond.yaml", tmp_path / "mine.npz"
+    mine.write_text(SCENARIO, encoding="utf-8")
     config.write_text("interval: 2s", encoding="utf-8")
     np.savez(trace, usage_gib=np.ones((2, 3)), capacity_gib=np.full(2, 4.0), step_s=300)
     (tmp_path / "link.html").symlink_to(config)
-    before = [path.read_bytes() for path in (scenario, config, trace)]
+    before = [path.read_bytes() for path in (mine, config, trace)]
     for arguments, out in (
-        ([str(scenario)], scenario),
+        ([str(mine)], mine),
         (["--trace", str(trace)], trace),
-        ([str(scenario), "--config", str(config)], tmp_path / "link.html"),
+        ([str(mine), "--config", str(config)], tmp_path / "link.html"),
     ):
         assert "is what is read as well" in refused([*arguments, "--report", str(out)], capsys)
-    assert [path.read_bytes() for path in (scenario, config, trace)] == before
+    assert [path.read_bytes() for path in (mine, config, trace)] == before
 
 
 def test_the_page_is_written_though_the_figures_cannot_be_told(tmp_path: Path) -> None:
@@ -225,11 +227,50 @@ def test_the_page_is_written_though_the_figures_cannot_be_told(tmp_path: Path) -
     script.write_text(SCENARIO, encoding="utf-8")
     command = [sys.executable, "-m", "balloond.cli", "simulate", str(script), "--report", str(out)]
     with Path("/dev/full").open("w", encoding="ascii") as full:
-        for more, status in (({"stdout": full}, 70), ({"stderr": full, "stdout": subprocess.DEVNULL}, 0)):
+        for more, status in (
+            ({"stdout": full}, 70),
+            ({"stderr": full, "stdout": subprocess.DEVNULL}, 0),
+            ({"preexec_fn": partial(os.close, 1)}, 70),
+            ({"preexec_fn": partial(os.close, 2), "stdout": subprocess.DEVNULL}, 0),
+        ):
             out.unlink(missing_ok=True)
             done = subprocess.run(command, check=False, timeout=60, **more)
             assert done.returncode == status
             assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_figures_are_told_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "balloond.cli", "simulate", str(path)],
+        capture_output=True, check=False, timeout=60, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert rb"GiB\xb7s lacked" in done.stdout
+
+
+def test_a_scenario_that_comes_with_balloond_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "herd.yaml").write_text("what comes with balloond", encoding="utf-8")
+    monkeypatch.setattr(scenario, "file_of", lambda name: tmp_path / f"{name}.yaml")
+    told = refused(["herd", "--report", str(tmp_path / "herd.yaml")], capsys)
+    assert "is what is read as well" in told
+
+
+def test_whoever_stops_listening_ends_the_work() -> None:
+    parts = [np.full(100_000, 60.0 if number else 0.0) for number in range(9)]
+    results = processes.each(_sleep, parts, jobs=2)
+    assert next(results) == (0, 100_000)
+    workers = [child for child in psutil.Process().children() if child.is_running()]
+    results.close()
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+def _sleep(part: Any) -> int:
+    time.sleep(part[0])
+    return len(part)
 
 
 def test_samples_above_what_a_machine_has_are_told(
@@ -241,7 +282,8 @@ def test_samples_above_what_a_machine_has_are_told(
     assert "; 6 samples were more than their machine has, and are cut to that" in capsys.readouterr().out
 
 
-LONG = ["simulate", "--policy", "balloond", "--overcommit", "2", "--days", "0.3", "--jobs", "2"]
+LONG = ["simulate", "--policy", "balloond", "--overcommit", "2", "--days", "3", "--jobs", "2"]
+"""Minutes for a part, and each part is more than a pipe holds."""
 
 
 @pytest.mark.parametrize(
@@ -425,10 +467,8 @@ def test_policies_of_a_scenario_share_the_processors_and_tell_the_same_as_one_do
 
 def test_a_lone_policy_in_a_scenario_tells_each_simulated_minute() -> None:
     seen: list[tuple[int, int]] = []
-    scenario = SCENARIO.replace("2min", "150s")
-    stage_all(
-        {"balloond": lambda: read(scenario, "x.yaml")}, progress=lambda done, of: seen.append((done, of))
-    )
+    longer = SCENARIO.replace("2min", "150s")
+    stage_all({"balloond": lambda: read(longer, "x.yaml")}, progress=lambda done, of: seen.append((done, of)))
     assert list(dict.fromkeys(seen)) == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 

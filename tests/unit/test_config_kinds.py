@@ -29,7 +29,7 @@ def test_a_size_is_taken_from_its_least_to_the_largest_that_a_processor_can_addr
     assert kind.parse("1GiB") == GIB
     assert kind.parse("4096TiB") == 4096 * TIB
     assert complaint(kind, "1023MiB") == "1023 MiB is less than 1 GiB, the least for any guest"
-    assert complaint(kind, "4097TiB") == "4097TiB is more than any machine has; 4096TiB are the most"
+    assert complaint(kind, "4097TiB") == "'4097TiB' is more than any machine has; 4096TiB are the most"
     assert complaint(kind, "0B") == "a size of 0 is nothing"
     assert complaint(kind, "1" * 41) == f"'{'1' * 41}' is no number that anybody would write"
     assert complaint(kind, "1" * 40).startswith(f"'{'1' * 40}' has no unit; ")

@@ -42,6 +42,12 @@ def test_a_sample_tells_what_is_in_use() -> None:
     assert (hearing.sampled_s, hearing.samples, hearing.lying) == (98.0, 1, False)
 
 
+def test_of_a_moving_balloon_a_sample_tells_the_least_and_the_most_that_the_guest_had() -> None:
+    _, sample = listen(guest(WALL_S + 98), BORN, moving_to=GIB, now_s=100.0, wall_s=WALL_S + 100)
+    assert sample is not None
+    assert (sample.size_least, sample.size) == (GIB, 2 * GIB)
+
+
 def test_the_same_sample_is_not_heard_twice() -> None:
     seen = guest(WALL_S + 98)
     first = hear(BORN, seen, 100.0)
