@@ -102,6 +102,7 @@ class SimGuest:
     heard: Statistics | None = None  # the sample that the host has got
     coming: tuple[float, Statistics] | None = None  # a sample on its way, and when it arrives
     shown: tuple[int, Statistics | None] | None = None  # size and sample that the host saw last
+    stood: float = 0.0  # its device's target then
     sampled_s: float = float("-inf")
     numbered_s: float = float("-inf")  # when it last took a sample that holds numbers
 
@@ -115,7 +116,15 @@ class SimGuest:
 
     @property
     def told_actual(self) -> int:
+        """`actual` as libvirt knows it: of a guest whose monitor does not answer, nothing new."""
+        if self.hung and self.shown is not None:
+            return self.shown[0]
         return int(self.actual if self.told is None else self.told)
+
+    @property
+    def told_target(self) -> float:
+        """What its device was asked for, likewise: whatever else moved its balloon meanwhile."""
+        return self.stood if self.hung and self.shown is not None else self.target
 
     @property
     def rss(self) -> int:
@@ -163,17 +172,16 @@ class SimGuest:
             self.heard = sample
 
     def show(self) -> Guest:
-        """The guest as the host sees it. Of one whose monitor does not answer it keeps what it was told last, if
-        it ever was: else it has no more than the size in the definition."""
+        """The guest as the host sees it."""
         if not self.hung:
-            self.shown = self.told_actual, self.heard
-        actual, heard = self.shown or (self.told_actual, None)
+            self.shown, self.stood = (self.told_actual, self.heard), self.target
+        heard = self.shown[1] if self.shown is not None else None
         return Guest(
             uuid=self.uuid,
             name=self.name,
             state=State.RUNNING,
             maximum=self.maximum,
-            actual=actual,
+            actual=self.told_actual,
             rss=self.rss,
             overhead=int(self.qemu),
             obstacle=Obstacle.UNREADABLE if self.hung else None,

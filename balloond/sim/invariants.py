@@ -302,9 +302,10 @@ class Witness:
 
 def _reach(guest: SimGuest) -> float:
     """What the guest may have taken once its balloon has followed its device's standing target, as far as it can
-    be known: a guest that has reset is taken at its word until its driver is back, and so near, it has arrived."""
-    near = abs(guest.target - guest.told_actual) <= ARRIVED
-    return float(guest.told_actual) if near else max(float(guest.told_actual), guest.target)
+    be known: a guest that has reset is taken at its word until its driver is back, one whose monitor hangs at its
+    last, and so near, it has arrived."""
+    near = abs(guest.told_target - guest.told_actual) <= ARRIVED
+    return float(guest.told_actual) if near else max(float(guest.told_actual), guest.told_target)
 
 
 def _is_quick(guest: SimGuest) -> bool:

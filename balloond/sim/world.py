@@ -211,10 +211,11 @@ class SimWorld:
         return Measured(measure=measure, result=Result.DONE)
 
     def begin_anew(self) -> None:
-        """Another daemon takes the place of the one that was killed: nothing is known any more."""
+        """Another daemon takes the place of the one that was killed. Of a guest whose monitor does not answer it
+        learns the size that libvirt knew, and no sample."""
         self.applies_left = None
         for guest in self.guests:
-            guest.shown = None
+            guest.shown = guest.shown and (guest.shown[0], None)
 
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:
