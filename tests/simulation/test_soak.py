@@ -90,7 +90,7 @@ FOUND = (
     # One with deflate-on-oom had more than it was grown to; told of a little more growth, it would have given that
     # up, on numbers of minutes ago.
     301694,
-    # A guest took all its memory while its monitor hung, which nobody could know; the witness held it against grants.
+    # A guest took all its memory while its monitor hung, which nobody could know; grants were held against that.
     403611,
 )
 """The seeds of every failure ever found. The worlds changed a little since, so that not each shows it again."""
