@@ -71,12 +71,12 @@ def clear(home: Path) -> None:
     """Removes everything that the run made; safe to call again, and when only half of it was ever made."""
     if (home / "processes").exists():
         _end((home / "processes").read_text().splitlines())
-    merging_stands = not _put_merging_back(home / "state")
+    as_found = _put_merging_back(home / "state")
     pool.remove(home.name)
     for swap in home.glob("*.swap"):
         subprocess.run(["swapoff", str(swap)], capture_output=True, check=False)
     _clear_after_libvirt(guest_prefix(home.name))
-    if not merging_stands:  # else its note stays, for the next sweep
+    if as_found:  # else the note of it stays, for the next sweep
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -55,14 +55,13 @@ def each(
     ahead = iter(order)
     waiting: dict[Future[Any], int] = {}  # Any: of what `_carry_out` returns nothing is known here
     try:
-        for index in islice(ahead, AHEAD * jobs):
-            waiting[_submit(pool, index)] = index
-        while waiting:
+        while True:
+            for index in islice(ahead, AHEAD * jobs - len(waiting)):
+                waiting[_submit(pool, index)] = index
+            if not waiting:
+                return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                done = waiting.pop(future)
-                for index in islice(ahead, 1):
-                    waiting[_submit(pool, index)] = index
-                yield done, future.result()
+                yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
         raise WorkerLostError(
             "a process that shared the work was killed; where memory ran out, fewer --jobs need less"

@@ -22,6 +22,7 @@ from balloond.config.document import WHOLE_FILE, compose, text_of
 from balloond.config.problems import ConfigError, Problem, quote
 from balloond.config.read import read as read_config
 from balloond.config.settings import Config
+from balloond.sim.arguments import MOST_DAYS, MOST_DIGITS
 from balloond.sim.faults import KINDS, LIES, Lasting, OfGuest
 from balloond.sim.guest import Balloon, SimGuest, Voice
 from balloond.sim.play import ScenarioWorld
@@ -36,9 +37,8 @@ T = TypeVar("T")
 
 MOST_GUESTS: Final = 1000
 MOST_FAULTS: Final = 10_000
-MOST_DURATION_S: Final = 366 * 86_400.0
+MOST_DURATION_S: Final = MOST_DAYS * 86_400.0
 LEAST_STEP_S: Final = 0.1
-MOST_DIGITS: Final = 18  # of a whole number
 
 
 def load(path: Path, *, config: Config | None = None) -> ScenarioWorld:

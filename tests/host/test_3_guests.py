@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ def test_guests_scopes_are_found_however_odd_their_names(nested: Nested) -> None
         assert scope.parent == CGROUPS / SLICE
         assert scope.name.startswith("machine-qemu")
         assert str(guest.pid) in (scope / "libvirt/cgroup.procs").read_text().split()
-        until(lambda guest=guest: told_of(guest), f"the daemon to know {guest.name!r}")  # type: ignore[misc]
+        until(partial(told_of, guest), f"the daemon to know {guest.name!r}")
         assert told_of(guest)["name"] == guest.name
         assert told_of(guest)["rss"] > 50 * MIB
 
