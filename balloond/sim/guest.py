@@ -216,8 +216,10 @@ class SimGuest:
         self.loads_s = now_s + BOOT_S
 
     def burst_balloon(self) -> None:
-        """Takes all its memory back, unasked: its driver was unloaded, and follows new targets only."""
-        self.actual = self.target = float(self.maximum)
+        """Takes all its memory back, unasked: its driver was unloaded, and follows new targets only. Where it has not
+        loaded since a reset there is no balloon to burst."""
+        if self.told is None:
+            self.actual = self.target = float(self.maximum)
 
     def _forget(self) -> None:
         self.swapped = self.cache = self.resident = self.swap_in = self.swap_out = self.faults = 0.0
