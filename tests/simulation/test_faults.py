@@ -129,6 +129,15 @@ def test_a_guest_that_resets_is_told_of_as_it_was_until_its_driver_loads() -> No
     assert told(world).last_update_s > stamp
 
 
+def test_a_guest_whose_driver_has_not_loaded_since_its_reset_has_no_balloon_to_burst() -> None:
+    made = guest(actual=2.0 * GIB)
+    world = alone(made, faults.Reboot(guest="a", from_s=10.0), faults.BurstBalloon(guest="a", from_s=12.0))
+    live(world, 12)
+    assert (made.actual, made.told_target) == (4 * GIB, 2 * GIB)
+    live(world, BOOT_S)
+    assert made.actual == 2 * GIB
+
+
 def test_guests_that_were_off_boot_at_their_maximum_and_speak_later() -> None:
     made = guest(actual=2.0 * GIB)
     world = alone(made, faults.Off(guest="a", from_s=0.0, until_s=10.0))
