@@ -216,8 +216,8 @@ class SimGuest:
         self.loads_s = now_s + BOOT_S
 
     def burst_balloon(self) -> None:
-        """Takes all its memory back, unasked: its driver was unloaded, and follows new targets only. There is no balloon
-        to burst where it has not loaded since a reset."""
+        """Takes all its memory back, unasked: its driver was unloaded, and follows new targets only. Where it has
+        not loaded since a reset there is no balloon to burst."""
         if self.told is None:
             self.actual = self.target = float(self.maximum)
 
