@@ -212,10 +212,12 @@ class SimWorld:
 
     def begin_anew(self) -> None:
         """Another daemon takes the place of the one that was killed. Of a guest whose monitor does not answer it
-        learns the size that libvirt knew, and no sample."""
+        learns the size that libvirt knew, neither a sample nor what it was asked for."""
         self.applies_left = None
         for guest in self.guests:
-            guest.shown = guest.shown and (guest.shown[0], None)
+            if guest.shown is not None:
+                size = guest.shown[0]
+                guest.shown, guest.stood = (size, None), float(size)
 
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:
