@@ -62,12 +62,33 @@ def test_a_grant_beyond_what_is_free_is_noticed() -> None:
     assert blamed(world(), ("g0", 3 * GIB), ("g1", 2 * GIB + 100 * MIB)) == ["grants are covered"]
 
 
-def test_a_grant_that_was_made_before_and_not_yet_taken_counts() -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_grant_that_was_made_before_and_not_yet_taken_counts(hangs: bool) -> None:
     made = world(total=11 * GIB)
     made.named("g0").balloon.stuck = True
     assert blamed(made, ("g0", 4 * GIB)) == []
+    made.named("g0").hung = hangs  # what it was asked for just before is known all the same
     made.advance(2.0)
     assert blamed(made, ("g1", 2 * GIB + 100 * MIB)) == ["grants are covered"]
+
+
+def test_what_nobody_can_know_of_a_guest_whose_monitor_hangs_is_not_held_against_a_grant() -> None:
+    made = world(total=11 * GIB)
+    made.observe()
+    made.named("g0").hung = True
+    made.named("g0").burst_balloon()
+    made.advance(2.0)
+    assert blamed(made, ("g1", 4 * GIB)) == []
+
+
+def test_a_new_daemon_does_not_know_what_a_guest_whose_monitor_hangs_was_asked_for() -> None:
+    made = world(total=11 * GIB)
+    made.named("g0").balloon.stuck = True
+    assert blamed(made, ("g0", 4 * GIB)) == []
+    made.named("g0").hung = True
+    made.begin_anew()
+    made.advance(2.0)
+    assert blamed(made, ("g1", 4 * GIB)) == []
 
 
 def test_a_grant_beyond_what_is_available_is_noticed_even_where_the_ledger_has_room() -> None:
