@@ -222,7 +222,8 @@ class HalfWay(OfBalloon):
 
 
 class BurstBalloon(OfGuest):
-    """It takes all its memory back at once, unasked, and stays itself. Nothing puts that back."""
+    """It takes all its memory back at once, unasked, and stays itself; if it has a balloon since its last reset.
+    Nothing puts that back."""
 
     def begin(self, world: SimWorld) -> None:
         guest = self.whose(world)

@@ -102,7 +102,7 @@ class SimGuest:
     heard: Statistics | None = None  # the sample that the host has got
     coming: tuple[float, Statistics] | None = None  # a sample on its way, and when it arrives
     shown: tuple[int, Statistics | None] | None = None  # size and sample that the host saw last
-    stood: float = 0.0  # its device's target as the daemon knew it last: seen, or asked for since
+    stood: float = 0.0  # its device's target when it was shown, or asked for since
     sampled_s: float = float("-inf")
     numbered_s: float = float("-inf")  # when it last took a sample that holds numbers
 

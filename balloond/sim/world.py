@@ -212,12 +212,10 @@ class SimWorld:
 
     def begin_anew(self) -> None:
         """Another daemon takes the place of the one that was killed. Of a guest whose monitor does not answer it
-        learns the size that libvirt knew, neither a sample nor what it was asked for."""
+        learns the size that libvirt knew, and no sample: it has to count it at its maximum."""
         self.applies_left = None
         for guest in self.guests:
-            if guest.shown is not None:
-                size = guest.shown[0]
-                guest.shown, guest.stood = (size, None), float(size)
+            guest.shown = guest.shown and (guest.shown[0], None)
 
     def _apply(self, action: SetTarget, guest: SimGuest | None) -> Outcome:
         if self.applies_left is not None:
