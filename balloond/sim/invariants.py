@@ -25,8 +25,8 @@ what balloond did, never what befell it: a guest that resets takes memory that n
    way: `still` tells whether it did.
 8. **The ledger is covered** again within `OVERDUE_S`, as long as somebody has more than it needs and is due.
 
-What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late, and
-what a guest takes unasked while its monitor hangs.
+What nobody can know is taken as it was told: the size of a guest that has just reset, which libvirt tells late,
+and what a guest takes unasked while its monitor hangs.
 """
 
 from __future__ import annotations
